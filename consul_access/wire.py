@@ -1,0 +1,239 @@
+"""HTTP/1.1 as bytes: writes one request, reads one answer, and never waits.
+
+The parser is llhttp (by way of httptools). What is added here is suspicion: an answer has an end to its headers and
+its body, on the wire and unpacked, and nothing may follow it on the connection.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from consul_access.call import Headers
+from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost
+from consul_access.models.address import Target
+
+__all__ = ["AnswerReader", "Request", "WireAnswer", "unpack"]
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+_BODILESS: Final = frozenset({204, 304})
+_UNPACK_STEP: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, addressed and ready to be written by any carrier."""
+
+    method: str
+    target: Target
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None = None
+
+    def render(self) -> bytes:
+        """Head and body in one piece, so that a request is one write."""
+        lines = [f"{self.method} {self.target.prefix}{self.path} HTTP/1.1", f"Host: {self.target.host_header}"]
+        lines.extend(f"{name}: {value}" for name, value in self.headers)
+        if self.body is not None:
+            lines.append(f"Content-Length: {len(self.body)}")
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return head if self.body is None else head + self.body
+
+
+@dataclass(frozen=True, slots=True)
+class WireAnswer:
+    """An answer as it came over the wire, still packed."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    reusable: bool
+    remote_ip: str | None = None
+
+
+class AnswerReader:
+    """Reads the answers of one connection, one after the other.
+
+    Args:
+        limit: how many bytes a body may have on the wire.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_complete",
+        "_error",
+        "_fed",
+        "_headers",
+        "_headers_done",
+        "_limit",
+        "_method",
+        "_parser",
+        "_size",
+        "_surplus",
+        "_until_eof",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parser = httptools.HttpResponseParser(self)
+        self.expect("GET")
+
+    def expect(self, method: str) -> None:
+        """Makes ready for the answer to a request of this method."""
+        self._method = method
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._size = 0
+        self._fed = 0
+        self._begun = self._headers_done = self._complete = self._until_eof = self._surplus = False
+        self._error: BadAnswer | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a first byte has come."""
+        return self._fed > 0
+
+    def feed(self, data: bytes) -> bool:
+        """Takes the next bytes; true once the answer is complete.
+
+        Raises:
+            BadAnswer: this is not HTTP/1.1.
+            AnswerTooLarge: the headers exceed 64 KiB, or the body its limit.
+        """
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            raise BadAnswer("the server switched to another protocol") from error
+        except httptools.HttpParserError as error:
+            if not self._complete:
+                raise BadAnswer(f"the answer is not HTTP/1.1 ({error})", excerpt=_excerpt(data)) from error
+            self._surplus = True  # the answer stands; what came after it condemns the connection
+        if self._error is not None:
+            raise self._error
+        if not self._headers_done and self._fed > MAX_HEADER_BYTES:
+            raise AnswerTooLarge(f"the answer's headers exceed {MAX_HEADER_BYTES} bytes")
+        return self._complete
+
+    def feed_eof(self) -> None:
+        """Takes the end of the connection, which ends an answer that states no length.
+
+        Raises:
+            ConnectionLost: the answer had not ended.
+        """
+        if self._until_eof:
+            self._complete = True
+        if not self._complete:
+            raise ConnectionLost("the server closed the connection " + self._progress())
+
+    def _progress(self) -> str:
+        if not self._fed:
+            return "before it answered"
+        return f"in the middle of its answer, after {self._size} bytes of the body"
+
+    def answer(self, remote_ip: str | None) -> WireAnswer:
+        """The complete answer."""
+        reusable = not self._surplus and not self._until_eof and self._method != "HEAD"
+        return WireAnswer(
+            status=self._parser.get_status_code(),
+            headers=Headers(self._headers),
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            reusable=reusable and self._parser.should_keep_alive(),
+            remote_ip=remote_ip,
+        )
+
+    # What the parser calls. An exception in here would reach the caller in disguise, hence `_error`.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True
+        self._begun = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._complete:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        self._headers_done = True
+        names = {name.lower(): value for name, value in self._headers}
+        length = names.get(b"content-length")
+        if self._method == "HEAD":
+            self._complete = True
+        elif length is None and b"transfer-encoding" not in names and status not in _BODILESS:
+            self._until_eof = True
+        elif length is not None and length.isdigit() and int(length) > self._limit:
+            self._refuse()
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            return
+        self._size += len(data)
+        if self._size > self._limit:
+            self._refuse()
+        elif self._error is None:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._complete:
+            return
+        if not self._headers_done:  # 100 Continue and its kin: the answer proper is still to come
+            self._headers.clear()
+            return
+        self._complete = True
+
+    def _refuse(self) -> None:
+        self._body.clear()
+        self._error = AnswerTooLarge(f"the answer's body exceeds {self._limit} bytes")
+
+
+def unpack(answer: WireAnswer, limit: int) -> bytes:
+    """The body as it was before `Content-Encoding`.
+
+    Args:
+        answer: what came over the wire.
+        limit: how many bytes the unpacked body may have.
+
+    Raises:
+        AnswerTooLarge: it unpacks to more (a zip bomb stops here, at the limit).
+        BadAnswer: it is damaged, or packed in a way that was not asked for.
+    """
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in {"", "identity"} or not answer.body:
+        return answer.body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise BadAnswer(f"the answer is packed as {encoding!r}, which was not asked for", status=answer.status)
+    try:
+        return _gunzip(answer.body, limit)
+    except zlib.error as error:
+        raise BadAnswer(f"the answer's gzip data is damaged ({error})", status=answer.status) from error
+
+
+def _gunzip(data: bytes, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while data:  # one round a gzip member
+        packed = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        while not packed.eof:
+            piece = packed.decompress(data, _UNPACK_STEP)
+            data = packed.unconsumed_tail
+            size += len(piece)
+            if size > limit:
+                raise AnswerTooLarge(f"the answer unpacks to more than {limit} bytes")
+            if not piece and not packed.eof:
+                raise zlib.error("it ends too early")
+            pieces.append(piece)
+        data = packed.unused_data
+    return b"".join(pieces)
+
+
+def _excerpt(data: bytes) -> str:
+    return " ".join(data[:800].decode("utf-8", "replace").split())
