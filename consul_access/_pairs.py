@@ -7,7 +7,9 @@ absolute `time.monotonic()` value; reaching one raises `TimeoutError`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import inspect
 import os
 import select
 import socket
@@ -15,22 +17,48 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
+from consul_access.errors import InvalidSettings
+
 __all__ = [
-    "Slots", "aconnect", "ahandshake", "arecv", "aresolve", "asend_all", "asleep",
-    "connect", "handshake", "is_readable", "recv", "resolve", "send_all", "sleep", "AsyncSlots",
-]  # fmt: skip
+    "AsyncSlots",
+    "Slots",
+    "aconnect",
+    "ahandshake",
+    "arecv",
+    "aresolve",
+    "asend_all",
+    "asettled",
+    "ashielded",
+    "asleep",
+    "atime_limit",
+    "connect",
+    "handshake",
+    "is_readable",
+    "numeric",
+    "recv",
+    "resolve",
+    "route_source",
+    "send_all",
+    "settled",
+    "shielded",
+    "sleep",
+    "time_limit",
+    "unix",
+]
 
 T = TypeVar("T")
 SocketAddress = tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]
 """An address family, and an address as sockets of that family take it."""
 
 _CHUNK = 64 * 1024
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 
 
 def _left(deadline: float) -> float:
@@ -91,7 +119,10 @@ def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
             failed.append(error)
 
     worker = threading.Thread(target=look_up, name=f"consul-access resolve {host}", daemon=True)
-    worker.start()
+    try:
+        worker.start()
+    except RuntimeError:  # the interpreter is shutting down (Python 3.12) and starts no threads any more
+        return _look_up(host, port)
     worker.join(_left(deadline))
     if failed:
         raise failed[0]
@@ -102,6 +133,29 @@ def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
 
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def time_limit(deadline: float) -> AbstractContextManager[object]:
+    """Nothing: a thread in foreign code cannot be interrupted. It has been told its limits instead."""
+    return contextlib.nullcontext()
+
+
+def shielded() -> AbstractContextManager[object]:
+    """Nothing: threads cannot be cancelled."""
+    return contextlib.nullcontext()
+
+
+def settled(value: T | Awaitable[T]) -> T:
+    """The value itself.
+
+    Raises:
+        InvalidSettings: it is a coroutine or another awaitable.
+    """
+    if not inspect.isawaitable(value):
+        return cast("T", value)
+    if inspect.iscoroutine(value):
+        value.close()
+    raise InvalidSettings("an async function was given to a client for threads: use AsyncConsulAccess, or a plain function")
 
 
 class Slots:
@@ -172,6 +226,21 @@ async def asleep(seconds: float) -> None:
     await anyio.sleep(seconds)
 
 
+def atime_limit(deadline: float) -> AbstractContextManager[object]:
+    """Ends the block at the deadline, with `TimeoutError`."""
+    return anyio.fail_after(max(0.0, deadline - time.monotonic()))
+
+
+def ashielded() -> AbstractContextManager[object]:
+    """Lets the block end although its task is being cancelled; the block has its own limit in time."""
+    return anyio.CancelScope(shield=True)
+
+
+async def asettled(value: T | Awaitable[T]) -> T:
+    """The value, awaited if it has to be."""
+    return await value if inspect.isawaitable(value) else cast("T", value)
+
+
 class AsyncSlots:
     """A number of places; whoever finds none free waits for one, in vain at most until the deadline."""
 
@@ -208,12 +277,32 @@ async def _when_ready(
 
 # --- both -------------------------------------------------------------------------------------------------
 
-_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
+
+def _look_up(host: str, port: int, flags: int = 0) -> list[SocketAddress]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, cast("tuple[str, int]", where)) for family, _, _, _, where in found]
 
 
-def _look_up(host: str, port: int) -> list[SocketAddress]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, where) for family, _, _, _, where in found]  # type: ignore[misc]
+def numeric(host: str, port: int) -> list[SocketAddress]:
+    """The address that the host is, if it is one already; nothing is looked up."""
+    try:
+        return _look_up(host, port, socket.AI_NUMERICHOST)
+    except OSError:
+        return []
+
+
+def unix(path: str) -> list[SocketAddress]:
+    """A Unix socket, as an address."""
+    return [(socket.AF_UNIX, path)]
+
+
+def route_source(ip: str, port: int) -> str | None:
+    """The local address that packets to this one leave from; None if there is no route. Nothing is sent."""
+    for family, where in numeric(ip, port):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(where)
+            return cast("str", probe.getsockname()[0])
+    return None
 
 
 def _tuned(sock: socket.socket) -> socket.socket:

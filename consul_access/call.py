@@ -39,6 +39,11 @@ class Headers(Mapping[str, str]):
         self._raw = raw if isinstance(raw, list) else list(raw)
         self._found: dict[str, str] | None = None
 
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """The pairs as they came."""
+        return self._raw
+
     def _names(self) -> dict[str, str]:
         if self._found is None:
             self._found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._raw}

@@ -13,10 +13,10 @@ from typing import Final
 import httptools
 
 from consul_access.call import Headers
-from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost
+from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost, ConsulAccessError
 from consul_access.models.address import Target
 
-__all__ = ["AnswerReader", "Request", "WireAnswer", "unpack"]
+__all__ = ["AnswerReader", "Broken", "Limits", "Request", "WireAnswer", "unpack"]
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
@@ -52,6 +52,41 @@ class WireAnswer:
     body: bytes
     reusable: bool
     remote_ip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one exchange may take.
+
+    Args:
+        connect: seconds for a connection to be made, name look-up and TLS included.
+        read: seconds of silence while an answer is awaited or arriving.
+        write: seconds for the request to be taken.
+        pool: seconds to wait for one of the client's own connections to come free.
+        deadline: the moment (`time.monotonic()`) at which all of it ends.
+    """
+
+    connect: float
+    read: float
+    write: float
+    pool: float
+    deadline: float
+
+
+class Broken(Exception):  # noqa: N818 - never leaves the library
+    """An exchange that brought no answer.
+
+    Args:
+        error: what to tell the caller.
+        sent: whether the server may hold the whole request.
+        stale: whether the connection had been used before, so that a new one is worth trying at once.
+    """
+
+    def __init__(self, error: ConsulAccessError, *, sent: bool, stale: bool = False) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.sent = sent
+        self.stale = stale
 
 
 class AnswerReader:

@@ -1,0 +1,163 @@
+"""Services announce themselves and find each other: Consul, for threads and for tasks.
+
+Everything public is a name of this package. It is loaded when it is first used, so that importing the package costs
+next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
+    from consul_access._async.registration import AsyncRegistration as AsyncRegistration
+    from consul_access._sync.consul import ConsulAccess as ConsulAccess
+    from consul_access._sync.registration import Registration as Registration
+    from consul_access.call import Call as Call
+    from consul_access.call import Headers as Headers
+    from consul_access.call import Repeat as Repeat
+    from consul_access.call import Reply as Reply
+    from consul_access.errors import AnswerTooLarge as AnswerTooLarge
+    from consul_access.errors import BadAnswer as BadAnswer
+    from consul_access.errors import ClientClosed as ClientClosed
+    from consul_access.errors import ConnectFailed as ConnectFailed
+    from consul_access.errors import ConnectionLimit as ConnectionLimit
+    from consul_access.errors import ConnectionLost as ConnectionLost
+    from consul_access.errors import ConsulAccessError as ConsulAccessError
+    from consul_access.errors import DeadlineExceeded as DeadlineExceeded
+    from consul_access.errors import FeatureDisabled as FeatureDisabled
+    from consul_access.errors import FilterError as FilterError
+    from consul_access.errors import InvalidInput as InvalidInput
+    from consul_access.errors import InvalidRequest as InvalidRequest
+    from consul_access.errors import InvalidSettings as InvalidSettings
+    from consul_access.errors import NoInstances as NoInstances
+    from consul_access.errors import NoLeader as NoLeader
+    from consul_access.errors import NotFound as NotFound
+    from consul_access.errors import OutcomeUnknown as OutcomeUnknown
+    from consul_access.errors import PermissionDenied as PermissionDenied
+    from consul_access.errors import PoolExhausted as PoolExhausted
+    from consul_access.errors import RateLimited as RateLimited
+    from consul_access.errors import RequestRefused as RequestRefused
+    from consul_access.errors import ServerError as ServerError
+    from consul_access.errors import TlsError as TlsError
+    from consul_access.errors import TokenUnknown as TokenUnknown
+    from consul_access.errors import Unavailable as Unavailable
+    from consul_access.errors import UnexpectedRedirect as UnexpectedRedirect
+    from consul_access.errors import UnknownCheck as UnknownCheck
+    from consul_access.errors import UnknownDatacenter as UnknownDatacenter
+    from consul_access.errors import UnknownService as UnknownService
+    from consul_access.errors import UnsupportedByAgent as UnsupportedByAgent
+    from consul_access.hooks import Exchange as Exchange
+    from consul_access.models.address import Address as Address
+    from consul_access.models.address import Target as Target
+    from consul_access.models.catalog import AgentService as AgentService
+    from consul_access.models.catalog import CatalogEntry as CatalogEntry
+    from consul_access.models.catalog import Check as Check
+    from consul_access.models.catalog import HealthEntry as HealthEntry
+    from consul_access.models.catalog import Node as Node
+    from consul_access.models.catalog import Weights as Weights
+    from consul_access.models.checks import AliasCheck as AliasCheck
+    from consul_access.models.checks import DockerCheck as DockerCheck
+    from consul_access.models.checks import GrpcCheck as GrpcCheck
+    from consul_access.models.checks import H2PingCheck as H2PingCheck
+    from consul_access.models.checks import HttpCheck as HttpCheck
+    from consul_access.models.checks import OsServiceCheck as OsServiceCheck
+    from consul_access.models.checks import ScriptCheck as ScriptCheck
+    from consul_access.models.checks import TcpCheck as TcpCheck
+    from consul_access.models.checks import TtlCheck as TtlCheck
+    from consul_access.models.checks import UdpCheck as UdpCheck
+    from consul_access.models.definition import ServiceDefinition as ServiceDefinition
+    from consul_access.models.filters import F as F
+    from consul_access.models.instance import ServiceInstance as ServiceInstance
+    from consul_access.models.meta import Entries as Entries
+    from consul_access.models.meta import QueryMeta as QueryMeta
+    from consul_access.models.query import Query as Query
+    from consul_access.models.status import CheckStatus as CheckStatus
+    from consul_access.models.status import HealthPolicy as HealthPolicy
+    from consul_access.registry import AsyncRegistry as AsyncRegistry
+    from consul_access.registry import Registry as Registry
+    from consul_access.settings import ConsulSettings as ConsulSettings
+    from consul_access.settings import RetryPolicy as RetryPolicy
+    from consul_access.settings import Timeouts as Timeouts
+
+_ROOMS = {
+    "_async.consul": ("AsyncConsulAccess",),
+    "_async.registration": ("AsyncRegistration",),
+    "_sync.consul": ("ConsulAccess",),
+    "_sync.registration": ("Registration",),
+    "call": ("Call", "Headers", "Repeat", "Reply"),
+    "errors": (
+        "AnswerTooLarge",
+        "BadAnswer",
+        "ClientClosed",
+        "ConnectFailed",
+        "ConnectionLimit",
+        "ConnectionLost",
+        "ConsulAccessError",
+        "DeadlineExceeded",
+        "FeatureDisabled",
+        "FilterError",
+        "InvalidInput",
+        "InvalidRequest",
+        "InvalidSettings",
+        "NoInstances",
+        "NoLeader",
+        "NotFound",
+        "OutcomeUnknown",
+        "PermissionDenied",
+        "PoolExhausted",
+        "RateLimited",
+        "RequestRefused",
+        "ServerError",
+        "TlsError",
+        "TokenUnknown",
+        "Unavailable",
+        "UnexpectedRedirect",
+        "UnknownCheck",
+        "UnknownDatacenter",
+        "UnknownService",
+        "UnsupportedByAgent",
+    ),
+    "hooks": ("Exchange",),
+    "models.address": ("Address", "Target"),
+    "models.catalog": ("AgentService", "CatalogEntry", "Check", "HealthEntry", "Node", "Weights"),
+    "models.checks": (
+        "AliasCheck",
+        "DockerCheck",
+        "GrpcCheck",
+        "H2PingCheck",
+        "HttpCheck",
+        "OsServiceCheck",
+        "ScriptCheck",
+        "TcpCheck",
+        "TtlCheck",
+        "UdpCheck",
+    ),
+    "models.definition": ("ServiceDefinition",),
+    "models.filters": ("F",),
+    "models.instance": ("ServiceInstance",),
+    "models.meta": ("Entries", "QueryMeta"),
+    "models.query": ("Query",),
+    "models.status": ("CheckStatus", "HealthPolicy"),
+    "registry": ("AsyncRegistry", "Registry"),
+    "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ["__version__", *_ROOM_OF]  # pyright: ignore[reportUnsupportedDunderAll] - type checkers read the imports
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'consul_access' has no attribute {name!r}")
+    value: object = getattr(import_module(f"consul_access.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,40 @@
+"""What a hook is told about every exchange, so that metrics and tracing need no dependency of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from consul_access.errors import ConsulAccessError
+
+__all__ = ["Exchange", "Hook"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what became of it; a call that is repeated makes several.
+
+    Args:
+        operation: the call's name, such as `health.service`.
+        method: GET or PUT.
+        path: path and query as sent.
+        address: the server, as `host:port` or `unix:///path`.
+        status: the HTTP status, or None when no answer came.
+        elapsed: seconds this attempt took.
+        attempt: 1 for the first.
+        error: what the attempt failed with, or None.
+    """
+
+    operation: str
+    method: str
+    path: str
+    address: str
+    status: int | None
+    elapsed: float
+    attempt: int
+    error: ConsulAccessError | None = None
+
+
+Hook: TypeAlias = Callable[[Exchange], None]
+"""Called after every exchange, in the thread or task that made it; it should return at once."""
