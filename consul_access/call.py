@@ -102,7 +102,7 @@ class Call(Generic[T]):
         method: GET, PUT, POST or DELETE.
         path: the path below the target's prefix, every segment quoted; make it with `path(...)`.
         read: makes the result from a reply whose status is in `statuses`; raises `BadAnswer` if it cannot.
-        query: pairs of name and value, unquoted. A value of None sends the bare name (`?stale`).
+        query: pairs of name and value; values unquoted. A value of None sends the bare name (`?stale`).
         body: the bytes to send, or None.
         repeat: whether it may be sent again when the outcome is not known.
         statuses: the statuses that are answers and not errors.
@@ -126,11 +126,14 @@ class Call(Generic[T]):
         """Path and query as they go on the request line."""
         if not self.query:
             return self.path
-        pairs = (
-            quote(name, safe="") if value is None else f"{quote(name, safe='')}={quote(value, safe='')}"
-            for name, value in self.query
-        )
-        return f"{self.path}?{'&'.join(pairs)}"
+        return f"{self.path}?{'&'.join(_pair(name, value) for name, value in self.query)}"
+
+
+def _pair(name: str, value: str | None) -> str:
+    try:
+        return name if value is None else f"{name}={quote(value, safe='')}"
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{value!r} cannot be written in UTF-8") from None
 
 
 def path(*segments: str) -> str:

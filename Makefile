@@ -1,0 +1,62 @@
+# make demo      the main job, against a real Consul agent          make test     everything that must hold
+# make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
+#
+# All of them set themselves up: a virtual environment in .venv, and a real Consul in the user's cache folder.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := consul_access tests tools docs examples benchmarks
+
+.PHONY: demo test lint types faces check-faces pytest docs bench clean
+
+demo: .venv/demo
+	$(BIN)/python examples/demo.py
+
+test: check-faces lint types pytest docs
+
+check-faces: .venv/dev
+	$(BIN)/python tools/faces.py --check
+
+lint: .venv/dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+types: .venv/dev
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+pytest: .venv/dev
+	$(BIN)/python -m pytest -q
+
+docs: .venv/dev
+	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
+
+faces: .venv/dev
+	$(BIN)/python tools/faces.py
+
+bench: .venv/bench
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv
+
+# --- the environment: made again when pyproject.toml changes ---------------------------------------------------
+
+.venv/made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "consul-access needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade pip
+	touch $@
+
+.venv/demo: .venv/made pyproject.toml
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+.venv/dev: .venv/made pyproject.toml
+	$(BIN)/python -m pip install -q -e . --group dev
+	touch $@ .venv/demo
+
+.venv/bench: .venv/dev
+	$(BIN)/python -m pip install -q --group bench
+	touch $@

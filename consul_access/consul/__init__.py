@@ -1,0 +1,1 @@
+"""The Consul HTTP API: one file a section, functions that return a `Call`."""

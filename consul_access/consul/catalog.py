@@ -1,0 +1,100 @@
+"""`/v1/catalog`: what is registered, without health. https://developer.hashicorp.com/consul/api-docs/catalog"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Final, Unpack
+
+from pydantic import BaseModel, Field, RootModel
+
+from consul_access.call import Call, Reply, path
+from consul_access.models.catalog import CatalogEntry, Node
+from consul_access.models.decoding import decode, decode_list
+from consul_access.models.meta import Entries, QueryMeta, ServiceTags
+from consul_access.models.nullable import NullAs
+from consul_access.models.query import Query, render
+
+__all__ = ["datacenters", "node", "nodes", "service", "services"]
+
+_ENTRY_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy"}
+_NODE_OPTIONS: Final = _ENTRY_OPTIONS - {"tags", "meta"}
+
+
+class _Tags(RootModel[Annotated[dict[str, Annotated[list[str], NullAs(list)]], NullAs(dict)]]):
+    """Tags by service name."""
+
+
+class _NodeAndServices(BaseModel):
+    node: Annotated[Node, Field(alias="Node")]
+
+
+class _NodeAnswer(RootModel[_NodeAndServices | None]):
+    """`null` stands for a node that the catalog does not know (200 on 1.8 and 1.10)."""
+
+
+def services(**query: Unpack[Query]) -> Call[ServiceTags]:
+    """The names of all services, each with the tags in use. Consul 1.8 and 1.10 ignore `filter` here, so it is refused."""
+    written = render(query, scope="catalog", known=_NODE_OPTIONS - {"filter"})
+    return Call(
+        name="catalog.services",
+        method="GET",
+        path="/v1/catalog/services",
+        read=_read_tags,
+        query=written.pairs,
+        patience=written.patience,
+    )
+
+
+def service(name: str, **query: Unpack[Query]) -> Call[Entries[CatalogEntry]]:
+    """The instances of a service, healthy or not; an unknown service has none."""
+    written = render(query, scope="catalog", known=_ENTRY_OPTIONS)
+    return Call(
+        name="catalog.service",
+        method="GET",
+        path=path("v1", "catalog", "service", name),
+        read=partial(decode_list, CatalogEntry),
+        query=written.pairs,
+        subject=name,
+        patience=written.patience,
+    )
+
+
+def nodes(**query: Unpack[Query]) -> Call[Entries[Node]]:
+    """All nodes."""
+    written = render(query, scope="nodes", known=_NODE_OPTIONS)
+    return Call(
+        name="catalog.nodes",
+        method="GET",
+        path="/v1/catalog/nodes",
+        read=partial(decode_list, Node),
+        query=written.pairs,
+        patience=written.patience,
+    )
+
+
+def node(name: str, **query: Unpack[Query]) -> Call[Node | None]:
+    """One node, or None when the catalog does not know it."""
+    written = render(query, scope="nodes", known=_NODE_OPTIONS - {"filter"})
+    return Call(
+        name="catalog.node",
+        method="GET",
+        path=path("v1", "catalog", "node", name),
+        read=_read_node,
+        query=written.pairs,
+        subject=name,
+        patience=written.patience,
+    )
+
+
+def datacenters() -> Call[list[str]]:
+    """The datacenters, the nearest first."""
+    return Call(name="catalog.datacenters", method="GET", path="/v1/catalog/datacenters", read=partial(decode, list[str]))
+
+
+def _read_tags(reply: Reply) -> ServiceTags:
+    return ServiceTags(decode(_Tags, reply).root, meta=QueryMeta(reply.headers))
+
+
+def _read_node(reply: Reply) -> Node | None:
+    found = decode(_NodeAnswer, reply).root
+    return None if found is None else found.node

@@ -1,0 +1,89 @@
+"""`/v1/health`: instances with their checks. https://developer.hashicorp.com/consul/api-docs/health"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, TypeVar, Unpack
+
+from consul_access.call import Call, Reply, path
+from consul_access.errors import InvalidInput
+from consul_access.models.catalog import Check, HealthEntry
+from consul_access.models.decoding import decode_list
+from consul_access.models.instance import ServiceInstance
+from consul_access.models.meta import Entries
+from consul_access.models.query import Query, policy_of, render
+from consul_access.models.status import HealthPolicy
+from consul_access.rules.filtering import admits, asked_of_agent
+
+__all__ = ["checks", "instances", "node", "service", "state"]
+
+T = TypeVar("T", ServiceInstance, HealthEntry)
+_STATES = ("any", "passing", "warning", "critical")
+
+
+def instances(name: str, **query: Unpack[Query]) -> Call[Entries[ServiceInstance]]:
+    """The instances of a service that the policy admits (`passing` by default), flat.
+
+    An unknown service and one without such instances look the same: an empty list.
+    """
+    policy = policy_of(query) or HealthPolicy.PASSING
+    return _service(name, query, policy, ServiceInstance)
+
+
+def service(name: str, **query: Unpack[Query]) -> Call[Entries[HealthEntry]]:
+    """The instances of a service with node and checks, whole; in any state unless a policy is given."""
+    return _service(name, query, policy_of(query) or HealthPolicy.ANY, HealthEntry)
+
+
+def checks(name: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
+    """The checks of a service's instances."""
+    return _checks("health.checks", name, query)
+
+
+def node(name: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
+    """All checks of a node and the services on it."""
+    return _checks("health.node", name, query)
+
+
+def state(state: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
+    """All checks in a state: `any`, `passing`, `warning` or `critical`. Agents answer other words with an empty list."""
+    if state not in _STATES:
+        raise InvalidInput(f"state={state!r} is unknown: write one of {', '.join(map(repr, _STATES))}")
+    return _checks("health.state", state, query)
+
+
+_CHECK_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy", "tags", "meta"}
+_PATHS = {"health.checks": "checks", "health.node": "node", "health.state": "state"}
+
+
+def _service(name: str, query: Query, policy: HealthPolicy, kind: type[T]) -> Call[Entries[T]]:
+    written = render(query, scope="health", policy=asked_of_agent(policy))
+    sorted_out_here = policy is not asked_of_agent(policy)
+    return Call(
+        name="health.service",
+        method="GET",
+        path=path("v1", "health", "service", name),
+        read=partial(_admitted, kind, policy) if sorted_out_here else partial(decode_list, kind),
+        query=written.pairs,
+        subject=name,
+        patience=written.patience,
+    )
+
+
+def _admitted(kind: type[T], policy: HealthPolicy, reply: Reply) -> Entries[T]:
+    found = decode_list(kind, reply)
+    kept = (entry for entry in found if admits(policy, entry.standing))
+    return Entries(kept, meta=found.meta, rejected=found.rejected)
+
+
+def _checks(operation: str, name: str, query: Query) -> Call[Entries[Check]]:
+    written = render(query, scope="checks", known=_CHECK_OPTIONS)
+    return Call(
+        name=operation,
+        method="GET",
+        path=path("v1", "health", _PATHS[operation], name),
+        read=partial(decode_list, Check),
+        query=written.pairs,
+        subject=name,
+        patience=written.patience,
+    )

@@ -1,0 +1,1 @@
+"""What users hold in their hands: addresses, instances, checks. Frozen, and without I/O."""

@@ -1,0 +1,125 @@
+"""The address and port at which an instance is really called: one rule for every shape a registry answers in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from consul_access.errors import NoInstances
+from consul_access.models.address import Address
+
+__all__ = ["Host", "KubernetesMarks", "NamedPort", "Port", "effective_host", "effective_port", "kubernetes_marks", "named_ports"]
+
+_IPV4 = r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV6 = r"[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]{1,64})?"
+_NAME = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]*[A-Za-z_][A-Za-z0-9_-]*\.?"
+
+Host = Annotated[str, Field(pattern=rf"^(?:|{_IPV4}|{_IPV6}|{_NAME})$", max_length=253)]
+"""An IP address, a host name, or nothing. Agents store whatever they are told (`http://evil`, `a b`, `host:80`)."""
+
+Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
+"""A port, or 0 for none. Agents store -1 and 70000 too."""
+
+_NOWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - refused, not bound
+_LOOPBACK = re.compile(r"127\.|::1$|localhost$")
+_PORT_MARK = "port-"
+
+
+class NamedPort(NamedTuple):
+    """A port by name.
+
+    Args:
+        name: such as `http`.
+        port: 1 to 65535.
+        verified: the instance listens there. Catalog sync from Kubernetes also tells the ports of the *Service*
+            object, which pods need not listen on (hashicorp/consul-k8s#132): those are not verified.
+        default: it is the one meant when no name is given.
+    """
+
+    name: str
+    port: int
+    verified: bool = True
+    default: bool = False
+
+
+class KubernetesMarks(NamedTuple):
+    """What catalog sync from Kubernetes tells about an instance.
+
+    Args:
+        namespace: the Kubernetes namespace.
+        source: `kubernetes`.
+        ports: the Service object's ports by name; not verified.
+    """
+
+    namespace: str
+    source: str
+    ports: dict[str, int]
+
+
+def effective_host(service_address: str, node_address: str, *, synced: bool) -> str:
+    """The service's own address, else its node's; empty when neither can be called.
+
+    Args:
+        service_address: as registered; often empty.
+        node_address: the node's.
+        synced: the node stands for an outside source, such as catalog sync's `k8s-sync`, and its loopback address
+            leads nowhere.
+    """
+    if service_address not in _NOWHERE:
+        return service_address
+    if node_address in _NOWHERE or (synced and _LOOPBACK.match(node_address)):
+        return ""
+    return node_address
+
+
+def effective_port(port: int, ports: Iterable[NamedPort]) -> int:
+    """The port itself, else the default one of the named, else the first of them; 0 when there is none."""
+    if port:
+        return port
+    named = sorted(ports, key=lambda entry: not entry.default)  # stable: the first stays in front
+    return named[0].port if named else 0
+
+
+def callable_address(host: str, port: int, what: str) -> Address:
+    """Host and port as an address.
+
+    Raises:
+        NoInstances: one of them is missing.
+    """
+    if not host or not port:
+        missing = "port" if host else "address that can be called"
+        raise NoInstances(f"{what} has registered no {missing}")
+    return Address(host, port)
+
+
+def named_ports(ports: Iterable[NamedPort], meta: Mapping[str, str]) -> dict[str, NamedPort]:
+    """All named ports: registered ones, and those that only catalog sync's marks tell of."""
+    found = {name: NamedPort(name, port, verified=False) for name, port in _marked_ports(meta).items()}
+    return found | {entry.name: entry for entry in ports}
+
+
+def port_named(name: str, ports: Iterable[NamedPort], meta: Mapping[str, str], what: str) -> NamedPort:
+    """The port of that name.
+
+    Raises:
+        NoInstances: there is none; the text names those there are.
+    """
+    known = named_ports(ports, meta)
+    if name not in known:
+        raise NoInstances(f"{what} has no port named {name!r}; it has {', '.join(known) or 'none with a name'}")
+    return known[name]
+
+
+def kubernetes_marks(meta: Mapping[str, str]) -> KubernetesMarks | None:
+    """The marks of catalog sync in a service's meta; None when it was not synced."""
+    if meta.get("external-source") != "kubernetes":
+        return None
+    return KubernetesMarks(meta.get("external-k8s-ns", ""), "kubernetes", _marked_ports(meta))
+
+
+def _marked_ports(meta: Mapping[str, str]) -> dict[str, int]:
+    marks = {key.removeprefix(_PORT_MARK): value for key, value in meta.items() if key.startswith(_PORT_MARK)}
+    return {name: int(value) for name, value in marks.items() if value.isascii() and value.isdigit() and 0 < int(value) < 65536}

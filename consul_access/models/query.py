@@ -1,0 +1,180 @@
+"""The options of a look-up, and how they are written on the request line.
+
+Source: https://developer.hashicorp.com/consul/api-docs/health#list-service-instances-for-service and the pages on
+blocking queries, consistency and agent caching there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypedDict, cast
+
+from consul_access.errors import InvalidInput
+from consul_access.models.durations import Duration, go_duration, seconds
+from consul_access.models.filters import F, Filter, Scope
+from consul_access.models.status import HealthPolicy, health_policy
+
+__all__ = ["Query", "Rendered", "render"]
+
+DEFAULT_WAIT: Final = 55.0
+LONGEST_WAIT: Final = 600.0
+_SHORTEST_WAIT: Final = 0.001
+_CONSISTENCIES: Final = ("default", "stale", "consistent")
+
+
+class Query(TypedDict, total=False):
+    """The options of a look-up; all of them can be left out."""
+
+    policy: HealthPolicy | str
+    """Which instances are good enough: `passing` (the default), `passing_or_warning`, `service_checks_only`, `any`."""
+    tags: str | Iterable[str]
+    """Only instances with all of these tags."""
+    meta: Mapping[str, str]
+    """Only instances whose meta holds all of these."""
+    filter: str | Filter
+    """Only instances that fit this expression; build it with `F`."""
+    near: str
+    """The node to sort by distance from; `_agent` for the asked one's."""
+    datacenter: str
+    """Another datacenter than the client's."""
+    node_meta: Mapping[str, str]
+    """Only instances on nodes whose meta holds all of these."""
+    consistency: Literal["default", "stale", "consistent"]
+    """`stale` lets any server answer; `consistent` has the leader confirm that it leads."""
+    cached: bool
+    """Lets the agent answer from its cache."""
+    index: int
+    """Waits until the registry's index has passed this one (`entries.meta.index`)."""
+    wait: Duration
+    """How long to wait for that: seconds, `1m30s` or a timedelta; at most 10 minutes; 55 s by default."""
+    namespace: str
+    """Consul Enterprise."""
+    partition: str
+    """Consul Enterprise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A query, written.
+
+    Args:
+        pairs: for the request line.
+        patience: seconds that the server may take on purpose.
+    """
+
+    pairs: tuple[tuple[str, str | None], ...] = ()
+    patience: float = 0.0
+
+
+_PLAIN: Final = Rendered()
+
+
+def render(
+    query: Query, *, scope: Scope, policy: HealthPolicy = HealthPolicy.ANY, known: frozenset[str] | None = None
+) -> Rendered:
+    """Writes a query.
+
+    Args:
+        query: the options.
+        scope: which answer is filtered.
+        policy: the health policy in force; the option itself is read by the caller.
+        known: the options that this look-up has; all of them by default.
+
+    Raises:
+        InvalidInput: an option is unknown, cannot be right, or contradicts another. Agents ignore most such mistakes.
+    """
+    if not query and policy is HealthPolicy.ANY:
+        return _PLAIN
+    _refuse_unknown(query, known)
+    pairs: list[tuple[str, str | None]] = []
+    if policy is HealthPolicy.PASSING:
+        pairs.append(("passing", "1"))
+    pairs += [("tag", tag) for tag in _texts("tags", query.get("tags", ()))]
+    pairs += [("node-meta", f"{key}:{value}") for key, value in query.get("node_meta", {}).items()]
+    pairs += [(name, _text(option, query[option])) for option, name in _PASSED_ON.items() if option in query]
+    pairs += _consistency(query)
+    expression = _filter(query, scope, policy)
+    if expression:
+        pairs.append(("filter", expression))
+    waiting = _waiting(query)
+    return Rendered((*pairs, *waiting.pairs), waiting.patience)
+
+
+_PASSED_ON: Final[dict[Literal["near", "datacenter", "namespace", "partition"], str]] = {
+    "near": "near",
+    "datacenter": "dc",
+    "namespace": "ns",
+    "partition": "partition",
+}
+
+
+def policy_of(query: Query) -> HealthPolicy | None:
+    """The policy that a query names, if any."""
+    return health_policy(query["policy"]) if "policy" in query else None
+
+
+def _refuse_unknown(query: Query, known: frozenset[str] | None) -> None:
+    for option in query:
+        if option not in Query.__annotations__:
+            raise InvalidInput(f"{option}= is no option of a look-up; there are {', '.join(Query.__annotations__)}")
+        if known is not None and option not in known:
+            raise InvalidInput(f"{option}= means nothing for this look-up; it has {', '.join(sorted(known))}")
+
+
+def _text(option: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"{option}={value!r} must be a text that is not empty")
+    return value
+
+
+def _texts(option: str, value: str | Iterable[str]) -> list[str]:
+    return [_text(option, item) for item in ([value] if isinstance(value, str) else value)]
+
+
+def _consistency(query: Query) -> list[tuple[str, str | None]]:
+    consistency = query.get("consistency", "default")
+    if consistency not in _CONSISTENCIES:
+        raise InvalidInput(f"consistency={consistency!r} is unknown: write one of {', '.join(map(repr, _CONSISTENCIES))}")
+    cached = query.get("cached", False)
+    if cached and consistency == "consistent":
+        raise InvalidInput("cached=True and consistency='consistent' contradict each other; agents refuse them together")
+    return ([(consistency, None)] if consistency != "default" else []) + ([("cached", None)] if cached else [])
+
+
+def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
+    parts = [_fields(query, scope)] if query.get("meta") else []
+    if policy is HealthPolicy.PASSING_OR_WARNING:
+        parts.append(F.no_check(status="critical").render(scope))
+    given = query.get("filter")
+    if given is not None:
+        parts.append(given.render(scope) if isinstance(given, Filter) else _text("filter", given))
+    return parts[0] if len(parts) == 1 else " and ".join(f"({part})" for part in parts)
+
+
+def _fields(query: Query, scope: Scope) -> str:
+    wanted = [F.service.meta[_text("meta", key)] == _meta_value(key, value) for key, value in query["meta"].items()]
+    combined = wanted[0]
+    for another in wanted[1:]:
+        combined &= another
+    return combined.render(scope)
+
+
+def _meta_value(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"meta={{{key!r}: {value!r}}}: the registry's meta holds texts only, so compare with one")
+    return value
+
+
+def _waiting(query: Query) -> Rendered:
+    if "index" not in query and "wait" not in query:
+        return _PLAIN
+    index = cast("object", query.get("index", 0))
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < 2**64:
+        raise InvalidInput(f"index={index!r} is none that a registry gives: pass entries.meta.index, or 0 for at once")
+    wait = seconds(query.get("wait", DEFAULT_WAIT), what="wait")
+    if wait > LONGEST_WAIT:
+        raise InvalidInput(f"wait={query.get('wait')!r} is longer than agents wait: at most 10 minutes")
+    wait = max(wait, _SHORTEST_WAIT)  # "0s" would mean the agent's default of 5 minutes
+    # Agents add up to a sixteenth, so that not all clients come back at once.
+    return Rendered((("index", str(index)), ("wait", go_duration(wait, what="wait"))), wait * 17 / 16 + 5.0)
