@@ -94,9 +94,7 @@ def connect(address: SocketAddress, deadline: float) -> socket.socket:
         raise
 
 
-def handshake(
-    sock: socket.socket, context: ssl.SSLContext, server_name: str | None, deadline: float
-) -> ssl.SSLSocket:
+def handshake(sock: socket.socket, context: ssl.SSLContext, server_name: str | None, deadline: float) -> ssl.SSLSocket:
     secured = context.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False)
     try:
         secured.settimeout(_left(deadline))
@@ -135,7 +133,7 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def time_limit(deadline: float) -> AbstractContextManager[object]:
+def time_limit(_deadline: float) -> AbstractContextManager[object]:
     """Nothing: a thread in foreign code cannot be interrupted. It has been told its limits instead."""
     return contextlib.nullcontext()
 
@@ -152,10 +150,12 @@ def settled(value: T | Awaitable[T]) -> T:
         InvalidSettings: it is a coroutine or another awaitable.
     """
     if not inspect.isawaitable(value):
-        return cast("T", value)
+        return value
     if inspect.iscoroutine(value):
         value.close()
-    raise InvalidSettings("an async function was given to a client for threads: use AsyncConsulAccess, or a plain function")
+    raise InvalidSettings(
+        "an async function was given to a client for threads: use AsyncConsulAccess, or a plain function"
+    )
 
 
 class Slots:
@@ -238,7 +238,7 @@ def ashielded() -> AbstractContextManager[object]:
 
 async def asettled(value: T | Awaitable[T]) -> T:
     """The value, awaited if it has to be."""
-    return await value if inspect.isawaitable(value) else cast("T", value)
+    return await value if inspect.isawaitable(value) else value
 
 
 class AsyncSlots:
@@ -258,9 +258,7 @@ class AsyncSlots:
         self._places.release()
 
 
-async def _when_ready(
-    sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False
-) -> T:
+async def _when_ready(sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False) -> T:
     """Tries until the socket would no longer block. TLS may have to read in order to write, and the reverse."""
     while True:
         try:

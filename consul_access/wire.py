@@ -73,7 +73,7 @@ class Limits:
     deadline: float
 
 
-class Broken(Exception):  # noqa: N818 - never leaves the library
+class Broken(Exception):
     """An exchange that brought no answer.
 
     Args:

@@ -48,7 +48,9 @@ class AsyncForeignCarrier:
 
     def __init__(self, transport: httpx.AsyncBaseTransport, *, max_bytes: int) -> None:
         if not hasattr(transport, "handle_async_request"):
-            raise InvalidSettings(f"transport= must be an httpx.AsyncBaseTransport here, not {type(transport).__name__}")
+            raise InvalidSettings(
+                f"transport= must be an httpx.AsyncBaseTransport here, not {type(transport).__name__}"
+            )
         self._transport = transport
         self._max_bytes = max_bytes
         self._closed = False
@@ -92,7 +94,7 @@ class AsyncForeignCarrier:
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def pin(self, target: Target, limits: Limits) -> Target:
+    async def pin(self, target: Target, _limits: Limits) -> Target:
         """The same target: whom a foreign transport connects to is its own affair."""
         return target
 
@@ -142,7 +144,9 @@ def stock_transport(tls: Callable[[], ssl.SSLContext], target: Target) -> httpx.
 
 async def _stream(response: httpx.Response) -> AsyncIterator[bytes]:
     if not isinstance(response.stream, httpx.AsyncByteStream):
-        raise TypeError(f"the transport answered with a {type(response.stream).__name__}, which belongs to the other face")
+        raise TypeError(
+            f"the transport answered with a {type(response.stream).__name__}, which belongs to the other face"
+        )
     async for piece in response.stream:
         yield piece
 
@@ -194,7 +198,9 @@ def _own_request(request: httpx.Request, body: bytes) -> Request:
 
 def _limits(request: httpx.Request, total: float) -> Limits:
     given = request.extensions.get("timeout", {})
-    limit = {name: total if (value := given.get(name)) is None else value for name in ("connect", "read", "write", "pool")}
+    limit = {
+        name: total if (value := given.get(name)) is None else value for name in ("connect", "read", "write", "pool")
+    }
     return Limits(**limit, deadline=time.monotonic() + total)
 
 

@@ -8,6 +8,7 @@ cancellation can come between.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -94,10 +95,8 @@ class _AsyncConnection:
 
     def interrupt(self) -> None:
         """Wakes whoever waits on this connection, from any thread."""
-        try:
+        with contextlib.suppress(OSError):  # if it is broken already, that wakes them just as well
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it is broken already, which wakes them just as well
 
     def close(self) -> None:
         self.sock.close()
@@ -223,6 +222,7 @@ class AsyncCarrier:
             f"a client of {', '.join(map(str, self._pools))} was forgotten with open connections: "
             "use it in a with block, or close it",
             ResourceWarning,
+            stacklevel=2,
             source=self,
         )
         self.close()
@@ -308,8 +308,12 @@ async def _places(target: Target, deadline: float) -> list[_pairs.SocketAddress]
 
 def _silence(reader: AnswerReader, limits: Limits) -> str:
     if time.monotonic() >= limits.deadline:
-        return "the time for the whole call ran out " + ("while the answer came" if reader.begun else "without an answer")
-    return f"silence for {limits.read:g} s " + ("in the middle of the answer" if reader.begun else "instead of an answer")
+        return "the time for the whole call ran out " + (
+            "while the answer came" if reader.begun else "without an answer"
+        )
+    return f"silence for {limits.read:g} s " + (
+        "in the middle of the answer" if reader.begun else "instead of an answer"
+    )
 
 
 def _reason(error: OSError) -> str:

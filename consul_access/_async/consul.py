@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx
-    from pydantic import SecretStr
 
     from consul_access.tokens import TokenArgument
 
@@ -107,7 +106,7 @@ class AsyncConsulAccess:
             meaning=texts.meaning,
             transport=transport,
         )
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._agents: dict[Target, AgentInfo] = {}
 
     @property

@@ -18,7 +18,7 @@ from consul_access import __version__
 from consul_access._async.carrier import AsyncCarrier
 from consul_access._pairs import asettled, asleep
 from consul_access.call import Call, Reply
-from consul_access.errors import BadAnswer, ConsulAccessError, PoolExhausted, TokenUnknown
+from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
 from consul_access.hooks import Exchange, Hook
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
@@ -107,17 +107,18 @@ class AsyncTransport:
 
     async def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
-        failure: Broken | None = None
+        failure = Broken(ConnectFailed("there is no address to ask"), sent=False)
         for target in self._failover.order(time.monotonic()):
             if target.ip is not None or target.unix_path is not None or _is_literal(target):
                 return target
             try:
-                return await self._carrier(target).pin(target, self._limits(time.monotonic() + self.settings.timeouts.total))
+                return await self._carrier(target).pin(
+                    target, self._limits(time.monotonic() + self.settings.timeouts.total)
+                )
             except Broken as broken:
                 self._failover.failed(target, time.monotonic())
                 broken.error.address = str(target)
                 failure = broken
-        assert failure is not None  # settings hold at least one target
         raise failure.error from failure.__cause__
 
     def add_hook(self, hook: Hook) -> Callable[[], None]:
@@ -245,7 +246,7 @@ class AsyncTransport:
         retrying = AsyncRetrying(
             sleep=asleep,
             stop=lambda state: self._enough(course, state),
-            wait=lambda state: self._pause(state),
+            wait=self._pause,
             retry=lambda state: _worth_repeating(course.call, state),
             retry_error_callback=_last,
         )
@@ -329,8 +330,7 @@ def _worth_repeating(call: Call[Any], state: RetryCallState) -> bool:
 
 
 def _last(state: RetryCallState) -> Any:
-    assert state.outcome is not None  # tenacity asks only after an attempt
-    return state.outcome.result()
+    return None if state.outcome is None else state.outcome.result()  # tenacity asks only after an attempt
 
 
 def _is_literal(target: Target) -> bool:

@@ -33,7 +33,7 @@ class _NodeAnswer(RootModel[_NodeAndServices | None]):
 
 
 def services(**query: Unpack[Query]) -> Call[ServiceTags]:
-    """The names of all services, each with the tags in use. Consul 1.8 and 1.10 ignore `filter` here, so it is refused."""
+    """The names of all services, each with the tags in use; no `filter`, which Consul 1.8 and 1.10 ignore here."""
     written = render(query, scope="catalog", known=_NODE_OPTIONS - {"filter"})
     return Call(
         name="catalog.services",
@@ -88,7 +88,9 @@ def node(name: str, **query: Unpack[Query]) -> Call[Node | None]:
 
 def datacenters() -> Call[list[str]]:
     """The datacenters, the nearest first."""
-    return Call(name="catalog.datacenters", method="GET", path="/v1/catalog/datacenters", read=partial(decode, list[str]))
+    return Call(
+        name="catalog.datacenters", method="GET", path="/v1/catalog/datacenters", read=partial(decode, list[str])
+    )
 
 
 def _read_tags(reply: Reply) -> ServiceTags:

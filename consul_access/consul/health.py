@@ -46,7 +46,7 @@ def node(name: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
 
 
 def state(state: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
-    """All checks in a state: `any`, `passing`, `warning` or `critical`. Agents answer other words with an empty list."""
+    """All checks in a state: `any`, `passing`, `warning` or `critical`; other words agents answer with nothing."""
     if state not in _STATES:
         raise InvalidInput(f"state={state!r} is unknown: write one of {', '.join(map(repr, _STATES))}")
     return _checks("health.state", state, query)

@@ -325,4 +325,3 @@ class AgentInfo(_Entry):
         if not value:
             raise ValueError("the agent tells no version")
         return value
-

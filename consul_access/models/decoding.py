@@ -73,7 +73,9 @@ def _one_by_one(kind: type[T], reply: Reply, whole: ValidationError) -> tuple[li
 
 
 def _bad(reply: Reply, error: ValidationError) -> BadAnswer:
-    return BadAnswer(f"the answer is not what was asked for: {_first(error)}", status=reply.status, excerpt=reply.excerpt())
+    return BadAnswer(
+        f"the answer is not what was asked for: {_first(error)}", status=reply.status, excerpt=reply.excerpt()
+    )
 
 
 def _first(error: ValidationError) -> str:

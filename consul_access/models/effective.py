@@ -11,7 +11,16 @@ from pydantic import Field
 from consul_access.errors import NoInstances
 from consul_access.models.address import Address
 
-__all__ = ["Host", "KubernetesMarks", "NamedPort", "Port", "effective_host", "effective_port", "kubernetes_marks", "named_ports"]
+__all__ = [
+    "Host",
+    "KubernetesMarks",
+    "NamedPort",
+    "Port",
+    "effective_host",
+    "effective_port",
+    "kubernetes_marks",
+    "named_ports",
+]
 
 _IPV4 = r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV6 = r"[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]{1,64})?"
@@ -122,4 +131,8 @@ def kubernetes_marks(meta: Mapping[str, str]) -> KubernetesMarks | None:
 
 def _marked_ports(meta: Mapping[str, str]) -> dict[str, int]:
     marks = {key.removeprefix(_PORT_MARK): value for key, value in meta.items() if key.startswith(_PORT_MARK)}
-    return {name: int(value) for name, value in marks.items() if value.isascii() and value.isdigit() and 0 < int(value) < 65536}
+    return {
+        name: int(value)
+        for name, value in marks.items()
+        if value.isascii() and value.isdigit() and 0 < int(value) < 65536
+    }

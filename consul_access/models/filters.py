@@ -173,27 +173,37 @@ class F:
 
     @staticmethod
     def any_check(
-        *, status: CheckStatus | str | None = None, name: str | None = None, id: str | None = None  # noqa: A002
+        *,
+        status: CheckStatus | str | None = None,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002
     ) -> Filter:
         """Whether at least one check of the instance or its node has this property. Exactly one is given."""
         return Filter(_check(status, name, id))
 
     @staticmethod
     def no_check(
-        *, status: CheckStatus | str | None = None, name: str | None = None, id: str | None = None  # noqa: A002
+        *,
+        status: CheckStatus | str | None = None,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002
     ) -> Filter:
         """Whether no check of the instance or its node has this property. Exactly one is given."""
         return Filter(("not (", *_check(status, name, id), ")"))
 
 
 def _check(status: CheckStatus | str | None, name: str | None, check_id: str | None) -> tuple[str | _Selector, ...]:
-    given = [(key, value) for key, value in (("Status", status), ("Name", name), ("CheckID", check_id)) if value is not None]
+    given = [
+        (key, value) for key, value in (("Status", status), ("Name", name), ("CheckID", check_id)) if value is not None
+    ]
     if len(given) != 1:
         # Two at once would each be answered by another check: go-bexpr has no way to speak of one and the same.
         raise InvalidInput("ask about one property of a check: status=, name= or id=")
     ((key, value),) = given
     if key == "Status" and value not in {"passing", "warning", "critical"}:
-        raise InvalidInput(f"status={str(value)!r} is none that a check can have: write 'passing', 'warning' or 'critical'")
+        raise InvalidInput(
+            f"status={str(value)!r} is none that a check can have: write 'passing', 'warning' or 'critical'"
+        )
     return (_Selector("checks"), f".{key} == {_literal(str(value))}")
 
 

@@ -84,8 +84,6 @@ def standing_of(statuses: list[tuple[CheckStatus, bool]]) -> Standing:
     return Standing(aggregate(status for status, _ in statuses), aggregate(own))
 
 
-
-
 @dataclass(frozen=True, slots=True, config=ConfigDict(defer_build=True))
 class PortEntry:
     """An entry of `Ports` (agent and health) or `ServicePorts` (catalog), Consul 1.22."""
@@ -139,7 +137,9 @@ class ServiceInstance:
     service_port: Annotated[Port, Field(validation_alias=_service("Port")), NullAs(int)] = 0
     port_entries: Annotated[tuple[PortEntry, ...], Field(validation_alias=_service("Ports")), NullAs(tuple)] = ()
     tags: Annotated[tuple[str, ...], Field(validation_alias=_service("Tags")), NullAs(tuple)] = ()
-    meta: Annotated[dict[str, str], Field(validation_alias=_service("Meta")), NullAs(dict)] = Field(default_factory=dict)
+    meta: Annotated[dict[str, str], Field(validation_alias=_service("Meta")), NullAs(dict)] = Field(
+        default_factory=dict
+    )
     passing_weight: Annotated[int, Field(validation_alias=AliasPath("Service", "Weights", "Passing"))] = 1
     warning_weight: Annotated[int, Field(validation_alias=AliasPath("Service", "Weights", "Warning"))] = 1
     standing: Annotated[Standing, Field(validation_alias="Checks")] = _ALL_PASSING
@@ -205,4 +205,3 @@ class ServiceInstance:
 
     def _named(self) -> str:
         return f"instance {self.id!r} of {self.service!r}"
-

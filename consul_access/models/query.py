@@ -135,10 +135,14 @@ def _texts(option: str, value: str | Iterable[str]) -> list[str]:
 def _consistency(query: Query) -> list[tuple[str, str | None]]:
     consistency = query.get("consistency", "default")
     if consistency not in _CONSISTENCIES:
-        raise InvalidInput(f"consistency={consistency!r} is unknown: write one of {', '.join(map(repr, _CONSISTENCIES))}")
+        raise InvalidInput(
+            f"consistency={consistency!r} is unknown: write one of {', '.join(map(repr, _CONSISTENCIES))}"
+        )
     cached = query.get("cached", False)
     if cached and consistency == "consistent":
-        raise InvalidInput("cached=True and consistency='consistent' contradict each other; agents refuse them together")
+        raise InvalidInput(
+            "cached=True and consistency='consistent' contradict each other; agents refuse them together"
+        )
     return ([(consistency, None)] if consistency != "default" else []) + ([("cached", None)] if cached else [])
 
 

@@ -48,14 +48,9 @@ class Failed:
     again: bool = False
 
 
-def refusal(
-    call: Call[Any], reply: Reply, meaning: Callable[[int, str], Meaning], *, retry_after_cap: float
-) -> Failed:
+def refusal(call: Call[Any], reply: Reply, meaning: Callable[[int, str], Meaning], *, retry_after_cap: float) -> Failed:
     """A reply whose status is none of the call's, as a failure."""
-    if reply.status < 400:
-        meant = _unexpected(reply)
-    else:
-        meant = meaning(reply.status, reply.text)
+    meant = meaning(reply.status, reply.text) if reply.status >= 400 else _unexpected(reply)
     error = meant.error(
         meant.message + (f": {call.subject!r}" if call.subject else ""),
         operation=call.name,
@@ -91,7 +86,7 @@ def worth_repeating(repeat: Repeat, failed: Failed) -> bool:
 
 
 def pause(policy: RetryPolicy, attempt: int, failed: Failed, uniform: Callable[[float, float], float]) -> float:
-    """Seconds to wait after this attempt (counted from 1): what the server asked for, else back-off with full jitter."""
+    """Seconds to wait after this attempt (counted from 1): as the server asks, else back-off with full jitter."""
     if failed.wait is not None:
         return failed.wait
     return uniform(0.0, min(policy.cap, policy.base * 2 ** min(attempt - 1, 30)))

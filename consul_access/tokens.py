@@ -1,0 +1,184 @@
+"""Where a token comes from: a text, a file that is read again when it changes, or a function that is asked again.
+
+No token is ever part of a repr, a log line or an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from pydantic import SecretStr
+
+from consul_access.errors import InvalidSettings
+
+__all__ = ["FileToken", "FunctionToken", "NoToken", "StaticToken", "TokenArgument", "TokenSource", "token_source"]
+
+TokenValue: TypeAlias = str | SecretStr | None
+TokenArgument: TypeAlias = (
+    "str | SecretStr | os.PathLike[str] | Callable[[], TokenValue] | Callable[[], Awaitable[TokenValue]]"
+)
+
+
+class TokenSource(Protocol):
+    """Tells the token, and looks for another one when the servers no longer know it."""
+
+    def read(self) -> str | None | Awaitable[str | None]:
+        """The token to send with the next request."""
+
+    def refresh(self) -> str | None | Awaitable[str | None]:
+        """The token from its origin, after the servers said that they do not know the one last read."""
+
+
+class NoToken:
+    """No token."""
+
+    __slots__ = ()
+
+    def read(self) -> str | None:
+        """None."""
+        return None
+
+    def refresh(self) -> str | None:
+        """None."""
+        return None
+
+    def __repr__(self) -> str:
+        return "no token"
+
+
+class StaticToken:
+    """A token given as text; there is no other one to look for."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | SecretStr) -> None:
+        self._value = SecretStr(_checked(value, "token="))
+
+    def read(self) -> str | None:
+        """The token."""
+        return self._value.get_secret_value() or None
+
+    def refresh(self) -> str | None:
+        """The same token."""
+        return self.read()
+
+    def __repr__(self) -> str:
+        return "token '**********'"
+
+
+class FileToken:
+    """A token in a file, as secret stores mount it. The file is read again whenever it has changed.
+
+    Args:
+        path: the file; blanks and line ends around the token are cut off.
+
+    Raises:
+        InvalidSettings: the file cannot be read. Later on, while it is being replaced, the last token stays.
+    """
+
+    __slots__ = ("_path", "_state", "_value")
+
+    def __init__(self, path: os.PathLike[str] | str) -> None:
+        self._path = Path(path)
+        try:
+            self._state = self._look()
+            self._value = self._load()
+        except OSError as error:
+            raise InvalidSettings(
+                f"the token file {str(path)!r} cannot be read ({error.strerror}): correct the path"
+            ) from error
+
+    def read(self) -> str | None:
+        """The token in the file."""
+        # While it is being replaced the last token is the best there is; the next call looks again.
+        with contextlib.suppress(OSError):
+            state = self._look()
+            if state != self._state:
+                self._value = self._load()
+                self._state = state
+        return self._value.get_secret_value() or None
+
+    def refresh(self) -> str | None:
+        """The token in the file, read again even if the file looks unchanged."""
+        # While it is being replaced the old token stays; the call that asked fails with TokenUnknown, which says so.
+        with contextlib.suppress(OSError):
+            self._value = self._load()
+        return self._value.get_secret_value() or None
+
+    def _look(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _load(self) -> SecretStr:
+        return SecretStr(
+            _checked(self._path.read_text("utf-8", "replace").strip(), f"the token file {str(self._path)!r}")
+        )
+
+    def __repr__(self) -> str:
+        return f"token from {str(self._path)!r}"
+
+
+class FunctionToken:
+    """A token from a function, asked for when it is first needed and again when the servers no longer know it.
+
+    Args:
+        function: returns the token, or an awaitable of it (for task clients only).
+    """
+
+    __slots__ = ("_asked", "_function", "_value")
+
+    def __init__(self, function: Callable[[], TokenValue] | Callable[[], Awaitable[TokenValue]]) -> None:
+        self._function = function
+        self._asked = False
+        self._value = SecretStr("")
+
+    def read(self) -> str | None | Awaitable[str | None]:
+        """The token that the function returned last."""
+        return (self._value.get_secret_value() or None) if self._asked else self.refresh()
+
+    def refresh(self) -> str | None | Awaitable[str | None]:
+        """What the function returns now."""
+        answer = self._function()
+        if answer is None or isinstance(answer, str | SecretStr):
+            return self._keep(answer)
+        return self._awaited(answer)
+
+    async def _awaited(self, answer: Awaitable[TokenValue]) -> str | None:
+        return self._keep(await answer)
+
+    def _keep(self, value: TokenValue) -> str | None:
+        self._value = SecretStr(_checked(value or "", "the token function's answer"))
+        self._asked = True
+        return self._value.get_secret_value() or None
+
+    def __repr__(self) -> str:
+        return "token from a function"
+
+
+def token_source(token: TokenArgument) -> TokenSource:
+    """What the `token=` argument stands for.
+
+    Raises:
+        InvalidSettings: it is nothing that a token can come from.
+    """
+    if isinstance(token, str | SecretStr):
+        return StaticToken(token)
+    if isinstance(token, os.PathLike):
+        return FileToken(token)
+    if callable(token):
+        return FunctionToken(token)
+    raise InvalidSettings(f"token= takes a text, a path or a function, not {type(token).__name__}")
+
+
+def _checked(token: str | SecretStr, what: str) -> str:
+    """The token, if it can be sent in a header. The error does not repeat it."""
+    text = token.get_secret_value() if isinstance(token, SecretStr) else token
+    if not isinstance(text, str):
+        raise InvalidSettings(f"{what} must be a text, not {type(text).__name__}")
+    if not text.isascii() or not text.isprintable():
+        raise InvalidSettings(f"{what} holds characters that no token has, such as a line end: pass the bare token")
+    return text
