@@ -97,13 +97,13 @@ class AnswerReader:
     """
 
     __slots__ = (
-        "_begun",
         "_body",
         "_complete",
         "_error",
         "_fed",
         "_headers",
         "_headers_done",
+        "_keep_alive",
         "_limit",
         "_method",
         "_parser",
@@ -124,7 +124,8 @@ class AnswerReader:
         self._body: list[bytes] = []
         self._size = 0
         self._fed = 0
-        self._begun = self._headers_done = self._complete = self._until_eof = self._surplus = False
+        self._headers_done = self._complete = False
+        self._until_eof = self._surplus = self._keep_alive = False
         self._error: BadAnswer | None = None
 
     @property
@@ -172,12 +173,12 @@ class AnswerReader:
 
     def answer(self, remote_ip: str | None) -> WireAnswer:
         """The complete answer."""
-        reusable = not self._surplus and not self._until_eof and self._method != "HEAD"
+        reusable = self._keep_alive and not self._surplus and not self._until_eof
         return WireAnswer(
             status=self._parser.get_status_code(),
             headers=Headers(self._headers),
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-            reusable=reusable and self._parser.should_keep_alive(),
+            reusable=reusable,
             remote_ip=remote_ip,
         )
 
@@ -186,7 +187,6 @@ class AnswerReader:
     def on_message_begin(self) -> None:
         if self._complete:
             self._surplus = True
-        self._begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._complete:
@@ -224,6 +224,7 @@ class AnswerReader:
             self._headers.clear()
             return
         self._complete = True
+        self._keep_alive = self._parser.should_keep_alive()  # the parser knows it at this moment only
 
     def _refuse(self) -> None:
         self._body.clear()

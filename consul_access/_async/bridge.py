@@ -98,10 +98,6 @@ class AsyncForeignCarrier:
         """The same target: whom a foreign transport connects to is its own affair."""
         return target
 
-    def close(self) -> None:
-        """Refuses further requests; `aclose()` closes the transport."""
-        self._closed = True
-
     async def aclose(self) -> None:
         """Closes the transport."""
         self._closed = True

@@ -1,0 +1,339 @@
+# Written by tools/faces.py from consul_access/_async/carrier.py; edit that one.
+"""A small pool of HTTP/1.1 connections: carries one request, brings one answer, and bounds everything on the way.
+
+It does not retry, redirect, authenticate or unpack. Why not httpcore's pool: it loses a place for ever when a request
+is cancelled early (encode/httpcore#1093), bounds each operation but never the whole exchange, has no limit on size,
+and after a fork hands the child its parent's answers. Here a place is given back by code that never waits, so that no
+cancellation can come between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from consul_access import _pairs
+from consul_access._pairs import Slots, connect, handshake, recv, resolve, send_all
+from consul_access.errors import (
+    ClientClosed,
+    ConnectFailed,
+    ConnectionLost,
+    ConsulAccessError,
+    DeadlineExceeded,
+    PoolExhausted,
+    TlsError,
+)
+from consul_access.models.address import Target
+from consul_access.wire import AnswerReader, Broken, Limits, Request, WireAnswer
+
+__all__ = ["Carrier"]
+
+IDLE_SECONDS = 30.0
+"""How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
+
+
+class _Connection:
+    __slots__ = ("generation", "idle_since", "reader", "remote_ip", "sock", "used")
+
+    def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
+        self.sock = sock
+        self.remote_ip = None if sock.family == getattr(socket, "AF_UNIX", None) else str(sock.getpeername()[0])
+        self.reader = AnswerReader(max_bytes)
+        self.generation = generation
+        self.idle_since = 0.0
+        self.used = False
+
+    def exchange(self, request: Request, limits: Limits) -> WireAnswer:
+        self._send(request, limits)
+        reader = self.reader
+        reader.expect(request.method)
+        try:
+            complete = False
+            while not complete:
+                data = recv(self.sock, min(time.monotonic() + limits.read, limits.deadline))
+                if data:
+                    complete = reader.feed(data)
+                else:
+                    reader.feed_eof()
+                    complete = True
+        except TimeoutError as error:
+            raise Broken(DeadlineExceeded(_silence(reader, limits)), sent=True) from error
+        except ssl.SSLError as error:
+            # TLS 1.3 lets a client send before the server has judged its certificate; the judgement comes here.
+            refused = TlsError(f"the server ended the TLS connection ({error})")
+            raise Broken(self._lost(error) if self._has_answered else refused, sent=self._has_answered) from error
+        except OSError as error:
+            raise Broken(self._lost(error), sent=True, stale=self.used and not reader.begun) from error
+        except ConnectionLost as error:
+            raise Broken(error, sent=True, stale=self.used and not reader.begun) from error.__cause__
+        except ConsulAccessError as error:
+            raise Broken(error, sent=True) from error.__cause__
+        self.used = True
+        return reader.answer(self.remote_ip)
+
+    def _send(self, request: Request, limits: Limits) -> None:
+        """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
+        try:
+            send_all(self.sock, request.render(), min(time.monotonic() + limits.write, limits.deadline))
+        except TimeoutError as error:
+            raise Broken(DeadlineExceeded("the server did not take the request in time"), sent=False) from error
+        except OSError as error:
+            raise Broken(self._lost(error), sent=False, stale=self.used) from error
+
+    @property
+    def _has_answered(self) -> bool:
+        return self.used or self.reader.begun
+
+    def _lost(self, error: OSError) -> ConnectionLost:
+        return ConnectionLost(f"the connection broke ({_reason(error)})")
+
+    def interrupt(self) -> None:
+        """Wakes whoever waits on this connection, from any thread."""
+        with contextlib.suppress(OSError):  # if it is broken already, that wakes them just as well
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class _Pool:
+    """The connections to one target."""
+
+    __slots__ = ("idle", "slots")
+
+    def __init__(self, places: int) -> None:
+        self.slots = Slots(places)
+        self.idle: deque[_Connection] = deque()
+
+    def take(self) -> _Connection | None:
+        """An idle connection that is still good, the last used first."""
+        while self.idle:
+            try:
+                connection = self.idle.pop()
+            except IndexError:  # another thread was quicker
+                return None
+            # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
+            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not _pairs.is_readable(connection.sock):
+                return connection
+            connection.close()
+        return None
+
+    def drop_idle(self) -> None:
+        while self.idle:
+            try:
+                self.idle.pop().close()
+            except IndexError:
+                return
+
+
+class Carrier:
+    """Carries requests over connections of its own.
+
+    Args:
+        max_connections: at most so many to one target; further requests wait for one.
+        max_bytes: how long the body of an answer may be on the wire.
+        tls: makes the TLS context, once, when the first https target is asked.
+        server_name: the name to ask for and to expect in the certificate, instead of the target's host.
+
+    Safe for threads and after `os.fork`: a child forgets its parent's connections and opens its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        max_bytes: int,
+        tls: Callable[[], ssl.SSLContext],
+        server_name: str | None = None,
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_bytes = max_bytes
+        self._make_tls = tls
+        self._tls: ssl.SSLContext | None = None
+        self._server_name = server_name
+        self._pools: dict[Target, _Pool] = {}
+        self._busy: set[_Connection] = set()
+        self._generation = 0
+        self._closed = False
+        _carriers.add(self)
+
+    def exchange(self, request: Request, limits: Limits) -> WireAnswer:
+        """Sends the request and reads its answer.
+
+        Raises:
+            Broken: there is no complete answer within the limits.
+            ClientClosed: after `close()`, or when it is called meanwhile.
+        """
+        pool = self._pool(request.target)
+        slots = pool.slots
+        self._acquire(slots, limits)
+        connection: _Connection | None = None
+        reusable = False
+        try:
+            connection = pool.take() or self._open(request.target, limits)
+            self._busy.add(connection)
+            answer = connection.exchange(request, limits)
+            reusable = answer.reusable
+            return answer
+        except Broken as broken:
+            if self._closed:
+                raise ClientClosed("the client was closed during the call") from broken
+            if broken.stale:  # its neighbours were opened to the same, now gone, server
+                pool.drop_idle()
+            raise
+        finally:
+            self._give_back(pool, connection, reusable=reusable)
+            slots.release()
+
+    def pin(self, target: Target, limits: Limits) -> Target:
+        """The same target at one IP address that takes connections; the connection is kept for the first request."""
+        connection = self._open(target, limits)
+        pinned = target.pinned(connection.remote_ip) if connection.remote_ip else target
+        self._give_back(self._pool(pinned), connection, reusable=True)
+        return pinned
+
+    def close(self) -> None:
+        """Closes all connections, and wakes whoever waits for an answer."""
+        self._closed = True
+        for pool in list(self._pools.values()):
+            pool.drop_idle()
+        for connection in list(self._busy):
+            connection.interrupt()
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many connections are in use, and how many are idle."""
+        return len(self._busy), sum(len(pool.idle) for pool in self._pools.values())
+
+    def __repr__(self) -> str:
+        busy, idle = self.connections
+        return f"<{type(self).__name__} {'closed' if self._closed else f'{busy} busy, {idle} idle'}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or not self.connections[1]:
+            return
+        warnings.warn(
+            f"a client of {', '.join(map(str, self._pools))} was forgotten with open connections: "
+            "use it in a with block, or close it",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+        self.close()
+
+    def _pool(self, target: Target) -> _Pool:
+        pool = self._pools.get(target)
+        return pool or self._pools.setdefault(target, _Pool(self._max_connections))
+
+    def _acquire(self, slots: Slots, limits: Limits) -> None:
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        try:
+            slots.acquire(min(time.monotonic() + limits.pool, limits.deadline))
+        except TimeoutError as error:
+            busy = PoolExhausted(f"all {self._max_connections} connections were busy for {limits.pool:g} s")
+            raise Broken(busy, sent=False) from error
+
+    def _give_back(self, pool: _Pool, connection: _Connection | None, *, reusable: bool) -> None:
+        if connection is None:
+            return
+        self._busy.discard(connection)
+        if not reusable or connection.generation != self._generation:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        pool.idle.append(connection)
+        if self._closed:  # close() may have looked just before
+            pool.drop_idle()
+
+    def _open(self, target: Target, limits: Limits) -> _Connection:
+        deadline = min(time.monotonic() + limits.connect, limits.deadline)
+        try:
+            sock = self._connect(target, deadline)
+            if target.tls:
+                sock = self._secure(sock, target, deadline)
+        except TimeoutError as error:
+            raise Broken(ConnectFailed(f"no connection within {limits.connect:g} s"), sent=False) from error
+        except socket.gaierror as error:
+            unknown = ConnectFailed(f"the name {target.address.host!r} cannot be looked up ({_reason(error)})")
+            raise Broken(unknown, sent=False) from error
+        except ssl.SSLError as error:
+            raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(error)})"), sent=False) from error
+        except OSError as error:
+            raise Broken(ConnectFailed(f"no connection ({_reason(error)})"), sent=False) from error
+        return _Connection(sock, generation=self._generation, max_bytes=self._max_bytes)
+
+    def _connect(self, target: Target, deadline: float) -> socket.socket:
+        """Tries the addresses of the target's host in turn, each with a fair share of the time left."""
+        places = _places(target, deadline)
+        for position, place in enumerate(places):
+            share = (deadline - time.monotonic()) / (len(places) - position)
+            try:
+                return connect(place, time.monotonic() + share)
+            except OSError:  # TimeoutError is one
+                if position == len(places) - 1:
+                    raise
+        raise ConnectionRefusedError(f"{target} has no address")
+
+    def _secure(self, sock: socket.socket, target: Target, deadline: float) -> socket.socket:
+        try:
+            if self._tls is None:
+                self._tls = self._make_tls()
+        except BaseException:
+            sock.close()
+            raise
+        return handshake(sock, self._tls, self._server_name or target.address.host, deadline)
+
+    def _forget(self) -> None:
+        """In a forked child: the sockets belong to the parent, so only this process's hold on them is let go."""
+        inherited = [*self._busy, *(connection for pool in self._pools.values() for connection in pool.idle)]
+        self._generation += 1
+        self._pools, self._busy = {}, set()
+        for connection in inherited:
+            connection.close()
+
+
+def _places(target: Target, deadline: float) -> list[_pairs.SocketAddress]:
+    if target.unix_path is not None:
+        return _pairs.unix(target.unix_path)
+    host, port = target.ip or target.address.host, target.address.port
+    return _pairs.numeric(host, port) or resolve(host, port, deadline)
+
+
+def _silence(reader: AnswerReader, limits: Limits) -> str:
+    if time.monotonic() >= limits.deadline:
+        return "the time for the whole call ran out " + (
+            "while the answer came" if reader.begun else "without an answer"
+        )
+    return f"silence for {limits.read:g} s " + (
+        "in the middle of the answer" if reader.begun else "instead of an answer"
+    )
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return str(error.reason or error.strerror or error).replace("_", " ").lower()
+
+
+_carriers: weakref.WeakSet[Carrier] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for carrier in list(_carriers):
+        carrier._forget()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,363 @@
+# Written by tools/faces.py from consul_access/_async/transport.py; edit that one.
+"""Sends a `Call`: chooses the server, keeps the time, repeats what may be repeated, and judges after the last attempt.
+
+The first attempt is made directly; only when it fails does tenacity drive the repeats. The reply is read once, outside
+of the loop, so that a traceback shows the caller, the method, the sending and the reason, and no machinery.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from consul_access import __version__
+from consul_access._pairs import settled, sleep
+from consul_access._sync.carrier import Carrier
+from consul_access.call import Call, Reply
+from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
+from consul_access.hooks import Exchange, Hook
+from consul_access.models.address import Target
+from consul_access.rules.failover import Failover
+from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
+from consul_access.settings import ConsulSettings, ssl_context
+from consul_access.wire import Broken, Limits, Request, WireAnswer, unpack
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+    from tenacity import RetryCallState
+
+    from consul_access._sync.bridge import ForeignCarrier
+
+__all__ = ["Transport"]
+
+T = TypeVar("T")
+log = logging.getLogger("consul_access")
+
+FRESH_TOKEN_PAUSE = 0.5
+"""Servers that lag behind refuse a token made a moment ago (seen for up to 0.4 s); it gets one more chance."""
+
+
+class Transport:
+    """Sends calls to one registry.
+
+    Args:
+        settings: whom to ask, with which token, and how patiently.
+        meaning: what a refusing status and text stand for at this kind of registry.
+        transport: an httpx transport to send with, instead of connections of our own.
+
+    Safe for threads, and after `os.fork`.
+    """
+
+    def __init__(
+        self,
+        settings: ConsulSettings,
+        *,
+        meaning: Callable[[int, str], Meaning],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.settings = settings
+        self._meaning = meaning
+        self._own = Carrier(
+            max_connections=settings.max_connections,
+            max_bytes=settings.max_answer_bytes,
+            tls=self._make_tls,
+            server_name=settings.tls_server_name,
+        )
+        self._foreign = None if transport is None else self._bridged(transport)
+        self._stock: dict[bool, ForeignCarrier] = {}
+        self._failover = Failover(settings.targets)
+        self._hooks: tuple[Hook, ...] = ()
+        self._scope = _scope(settings)
+        self._headers = _headers(settings)
+        self._trusted_token: str | None = None
+
+    def send(self, call: Call[T], *, target: Target | None = None) -> T:
+        """Sends the call and returns its result.
+
+        Args:
+            call: the request.
+            target: the server that must answer; any of the settings' servers by default.
+
+        Raises:
+            ConsulAccessError: by meaning; see `consul_access.errors`.
+        """
+        reply = self.reply(call, target=target)
+        try:
+            return call.read(reply)
+        except BadAnswer as error:
+            error.operation, error.address, error.attempts = call.name, reply.address, reply.attempts
+            raise
+
+    def reply(self, call: Call[Any], *, target: Target | None = None) -> Reply:
+        """Sends the call and returns the reply, unread; its status is one of the call's."""
+        course = _Course(call, target, self.settings.timeouts.total + call.patience)
+        outcome = self._attempt(course)
+        if isinstance(outcome, Failed):
+            outcome = self._repeat(course, outcome)
+        if isinstance(outcome, Reply):
+            return outcome
+        elapsed = time.monotonic() - course.started
+        raise conclude(call, outcome, attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+
+    def pin(self) -> Target:
+        """A server that takes connections, at one IP address, so that later calls reach the same agent."""
+        failure = Broken(ConnectFailed("there is no address to ask"), sent=False)
+        for target in self._failover.order(time.monotonic()):
+            if target.ip is not None or target.unix_path is not None or _is_literal(target):
+                return target
+            try:
+                return self._carrier(target).pin(target, self._limits(time.monotonic() + self.settings.timeouts.total))
+            except Broken as broken:
+                self._failover.failed(target, time.monotonic())
+                broken.error.address = str(target)
+                failure = broken
+        raise failure.error from failure.__cause__
+
+    def add_hook(self, hook: Hook) -> Callable[[], None]:
+        """Has the hook called after every exchange; returns what takes it away again."""
+        self._hooks = (*self._hooks, hook)
+
+        def remove() -> None:
+            self._hooks = tuple(other for other in self._hooks if other is not hook)
+
+        return remove
+
+    def close(self) -> None:
+        """Closes every connection; calls under way end with `ClientClosed`."""
+        self._own.close()
+        for carrier in (self._foreign, *self._stock.values()):
+            if carrier is not None:
+                carrier.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(map(str, self._failover.targets))} {self._own!r}>"
+
+    # --- one attempt --------------------------------------------------------------------------------------
+
+    def _attempt(self, course: _Course) -> Reply | Failed:
+        course.attempts += 1
+        begun = time.monotonic()
+        target = course.target or self._failover.order(begun)[0]
+        token = settled(self.settings.token.read())
+        outcome = self._exchange(course, target, token)
+        if isinstance(outcome, Reply):
+            self._failover.worked(target)
+            self._trusted_token = token
+        else:
+            course.applied |= outcome.applied
+            if outcome.error.retryable and not isinstance(outcome.error, PoolExhausted):
+                self._failover.failed(target, time.monotonic())
+            elif isinstance(outcome.error, TokenUnknown):
+                outcome = self._with_new_token(course, outcome, token)
+        if self._hooks or log.isEnabledFor(logging.DEBUG):
+            self._report(course, target, outcome, time.monotonic() - begun)
+        return outcome
+
+    def _exchange(self, course: _Course, target: Target, token: str | None) -> Reply | Failed:
+        call = course.call
+        try:
+            request = self._request(call, target, token)
+            answer = self._carrier(target).exchange(request, self._limits(course.deadline, call.patience))
+            reply = self._reply(course, target, answer)
+        except Broken as broken:
+            return self._broken(course, target, broken)
+        except ConsulAccessError as error:
+            error.operation, error.address = call.name, str(target)
+            if not isinstance(error, BadAnswer):
+                raise
+            return Failed(error, applied=True)
+        if reply.status in call.statuses:
+            return reply
+        return refusal(call, reply, self._meaning, retry_after_cap=self.settings.retry.retry_after_cap)
+
+    def _request(self, call: Call[Any], target: Target, token: str | None) -> Request:
+        headers = self._headers
+        if call.body is not None:
+            headers = (*headers, ("Content-Type", "application/json"))
+        if token:
+            headers = (*headers, ("X-Consul-Token", token))
+        if self.settings.compress or (self.settings.compress is None and not target.is_local):
+            headers = (*headers, ("Accept-Encoding", "gzip"))
+        return Request(call.method, target, self._scoped(call), headers, call.body)
+
+    def _scoped(self, call: Call[Any]) -> str:
+        """Path and query, with the settings' datacenter, namespace and partition where the call names none."""
+        path = call.target_path
+        if not self._scope:
+            return path
+        named = {name for name, _ in call.query}
+        extra = "&".join(pair for name, pair in self._scope if name not in named)
+        return f"{path}{'&' if call.query else '?'}{extra}" if extra else path
+
+    def _limits(self, deadline: float, patience: float = 0.0) -> Limits:
+        limit = self.settings.timeouts
+        return Limits(limit.connect, limit.read + patience, limit.write, limit.pool, deadline)
+
+    def _reply(self, course: _Course, target: Target, answer: WireAnswer) -> Reply:
+        return Reply(
+            status=answer.status,
+            headers=answer.headers,
+            body=unpack(answer, self.settings.max_answer_bytes),
+            elapsed=time.monotonic() - course.started,
+            address=str(target),
+            remote_ip=answer.remote_ip,
+            attempts=course.attempts,
+        )
+
+    def _broken(self, course: _Course, target: Target, broken: Broken) -> Failed:
+        error = broken.error
+        error.operation, error.address = course.call.name, str(target)
+        error.__cause__ = broken.__cause__
+        elsewhere = len(self._failover.targets) > 1 and course.target is None
+        at_once = course.attempts == 1 and (broken.stale or elsewhere)
+        return Failed(error, applied=broken.sent, wait=0.0 if at_once else None)
+
+    def _with_new_token(self, course: _Course, failed: Failed, token: str | None) -> Failed:
+        """Decides, once a call, whether a token that the server does not know deserves another attempt."""
+        if course.token_tried:
+            return failed
+        course.token_tried = True
+        renewed = settled(self.settings.token.refresh())
+        if renewed and renewed != token:
+            return Failed(failed.error, applied=False, wait=0.0, again=True)
+        if token and token != self._trusted_token:
+            return Failed(failed.error, applied=False, wait=FRESH_TOKEN_PAUSE, again=True)
+        return failed
+
+    # --- and further ones ---------------------------------------------------------------------------------
+
+    def _repeat(self, course: _Course, first: Failed) -> Reply | Failed:
+        """Lets tenacity repeat the exchange; the attempt already made is the first one it sees."""
+        from tenacity import Retrying
+
+        outcomes: list[Reply | Failed] = [first]
+
+        def attempt() -> Reply | Failed:
+            return outcomes.pop() if outcomes else self._attempt(course)
+
+        retrying = Retrying(
+            sleep=sleep,
+            stop=lambda state: self._enough(course, state),
+            wait=self._pause,
+            retry=lambda state: _worth_repeating(course.call, state),
+            retry_error_callback=_last,
+        )
+        outcome: Reply | Failed = retrying(attempt)
+        return outcome
+
+    def _pause(self, state: RetryCallState) -> float:
+        return pause(self.settings.retry, state.attempt_number, _last(state), random.uniform)
+
+    def _enough(self, course: _Course, state: RetryCallState) -> bool:
+        """Whether to stop: the attempts are used up, or the time would be before the next one."""
+        allowed = self.settings.retry.attempts + (1 if course.token_tried else 0)
+        return course.attempts >= allowed or time.monotonic() + state.upcoming_sleep >= course.deadline
+
+    # --- whom with, and who is told -----------------------------------------------------------------------
+
+    def _carrier(self, target: Target) -> Carrier | ForeignCarrier:
+        if self._foreign is not None:
+            return self._foreign
+        if _is_patched("httpx", "HTTPTransport") or _is_patched("httpcore", "ConnectionPool"):
+            return self._stock_carrier(target)
+        return self._own
+
+    def _stock_carrier(self, target: Target) -> ForeignCarrier:
+        from consul_access._sync.bridge import stock_transport
+
+        if target.tls not in self._stock:
+            self._stock[target.tls] = self._bridged(stock_transport(self._make_tls, target))
+        return self._stock[target.tls]
+
+    def _bridged(self, transport: httpx.BaseTransport) -> ForeignCarrier:
+        from consul_access._sync.bridge import ForeignCarrier
+
+        return ForeignCarrier(transport, max_bytes=self.settings.max_answer_bytes)
+
+    def _make_tls(self) -> ssl.SSLContext:
+        return self.settings.ssl_context or ssl_context(self.settings)
+
+    def _report(self, course: _Course, target: Target, outcome: Reply | Failed, elapsed: float) -> None:
+        call = course.call
+        error = outcome.error if isinstance(outcome, Failed) else None
+        status = outcome.status if isinstance(outcome, Reply) else outcome.error.status
+        exchange = Exchange(
+            call.name, call.method, self._scoped(call), str(target), status, elapsed, course.attempts, error
+        )
+        log.debug(
+            "%s %s %s at %s: %s in %.1f ms, attempt %d",
+            call.name,
+            call.method,
+            exchange.path,
+            exchange.address,
+            status or type(error).__name__,
+            elapsed * 1000,
+            course.attempts,
+        )
+        for hook in self._hooks:
+            try:
+                hook(exchange)
+            except Exception:
+                log.exception("a hook failed; the call goes on")
+
+
+class _Course:
+    """What one call has been through so far."""
+
+    __slots__ = ("applied", "attempts", "call", "deadline", "started", "target", "token_tried")
+
+    def __init__(self, call: Call[Any], target: Target | None, total: float) -> None:
+        self.call = call
+        self.target = target
+        self.started = time.monotonic()
+        self.deadline = self.started + total
+        self.attempts = 0
+        self.applied = False
+        self.token_tried = False
+
+
+def _worth_repeating(call: Call[Any], state: RetryCallState) -> bool:
+    outcome = _last(state)
+    return isinstance(outcome, Failed) and worth_repeating(call.repeat, outcome)
+
+
+def _last(state: RetryCallState) -> Any:
+    return None if state.outcome is None else state.outcome.result()  # tenacity asks only after an attempt
+
+
+def _is_literal(target: Target) -> bool:
+    host = target.address.host
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _is_patched(module: str, name: str) -> bool:
+    """Whether a test tool (respx, pytest-httpx) has replaced what httpx sends with, and so expects to be asked."""
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return False
+    method = getattr(loaded, name).handle_request
+    return not method.__module__.startswith(module)
+
+
+def _headers(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
+    headers = (("User-Agent", f"consul-access/{__version__}"), ("Accept", "application/json"))
+    if settings.http_auth is None:
+        return headers
+    user, password = settings.http_auth
+    pair = base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
+    return (*headers, ("Authorization", f"Basic {pair}"))
+
+
+def _scope(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
+    """The settings' defaults as query pairs, ready to be appended."""
+    from urllib.parse import quote
+
+    named = (("dc", settings.datacenter), ("ns", settings.namespace), ("partition", settings.partition))
+    return tuple((name, f"{name}={quote(value, safe='')}") for name, value in named if value)

@@ -1,0 +1,57 @@
+"""A service's own address and id, when it does not say them itself."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+
+from consul_access.errors import InvalidInput
+from consul_access.models import inputs
+
+__all__ = ["host_label", "instance_id", "own_address"]
+
+_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def own_address(
+    given: str | None, *, environ: Mapping[str, str], agent_is_local: bool, route_source: str | None
+) -> str | None:
+    """The address to register.
+
+    Args:
+        given: what the caller says, which wins.
+        environ: `CONSUL_ACCESS_ADVERTISE`, then `POD_IP`.
+        agent_is_local: the agent is on this machine, so that its own address will do: nothing is registered.
+        route_source: the local address that the way to the agent starts from.
+
+    Returns:
+        An address, or None for the agent's own.
+
+    Raises:
+        InvalidInput: there is none that others could call. The host's name is not looked up: in containers and on
+            Debian that gives 127.0.1.1.
+    """
+    named = (("address", given), *((name, environ.get(name)) for name in ("CONSUL_ACCESS_ADVERTISE", "POD_IP")))
+    for what, value in named:
+        if value or (value == "" and what == "address"):
+            return inputs.host(value, what)
+    if agent_is_local:
+        return None
+    if route_source is None or ipaddress.ip_address(route_source.partition("%")[0]).is_loopback:
+        raise InvalidInput(
+            "the address at which others can call this machine cannot be told: "
+            "give address=, or set CONSUL_ACCESS_ADVERTISE"
+        )
+    return route_source
+
+
+def host_label(environ: Mapping[str, str], hostname: str) -> str:
+    """What tells this copy of the service from others: the pod's name, else the machine's."""
+    return environ.get("POD_NAME") or environ.get("HOSTNAME") or hostname
+
+
+def instance_id(name: str, host: str, port: int | None) -> str:
+    """An id that stays the same over restarts: `<service>-<pod or host name>-<port>`."""
+    parts = [name, _ILLEGAL.sub("-", host).strip("-."), "" if port is None else str(port)]
+    return "-".join(part for part in parts if part)
