@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from consul_access._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess

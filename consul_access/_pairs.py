@@ -238,7 +238,9 @@ def ashielded() -> AbstractContextManager[object]:
 
 async def asettled(value: T | Awaitable[T]) -> T:
     """The value, awaited if it has to be."""
-    return await value if inspect.isawaitable(value) else value
+    if inspect.isawaitable(value):
+        return cast("T", await value)
+    return value
 
 
 class AsyncSlots:

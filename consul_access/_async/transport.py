@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from consul_access import __version__
 from consul_access._async.carrier import AsyncCarrier
 from consul_access._pairs import asettled, asleep
+from consul_access._version import __version__
 from consul_access.call import Call, Reply
 from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
 from consul_access.hooks import Exchange, Hook

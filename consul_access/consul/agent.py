@@ -12,10 +12,10 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field, RootModel
 
 from consul_access.call import Call, Repeat, Reply, json_body, path
+from consul_access.decoding import decode, decode_list
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 from consul_access.models.catalog import AgentInfo, AgentService, Check
-from consul_access.models.decoding import decode, decode_list
 from consul_access.models.definition import ServiceDefinition
 from consul_access.models.durations import Duration, go_duration, seconds
 from consul_access.models.nullable import NullAs

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Unpack
 from pydantic import BaseModel, Field, RootModel
 
 from consul_access.call import Call, Reply, path
+from consul_access.decoding import decode, decode_list
 from consul_access.models.catalog import CatalogEntry, Node
-from consul_access.models.decoding import decode, decode_list
 from consul_access.models.meta import Entries, QueryMeta, ServiceTags
 from consul_access.models.nullable import NullAs
 from consul_access.models.query import Query, render

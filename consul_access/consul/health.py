@@ -6,9 +6,9 @@ from functools import partial
 from typing import Final, TypeVar, Unpack
 
 from consul_access.call import Call, Reply, path
+from consul_access.decoding import decode_list
 from consul_access.errors import InvalidInput
 from consul_access.models.catalog import Check, HealthEntry
-from consul_access.models.decoding import decode_list
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries
 from consul_access.models.query import Query, policy_of, render

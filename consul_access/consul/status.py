@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from consul_access.call import Call
-from consul_access.models.decoding import decode
+from consul_access.decoding import decode
 
 __all__ = ["leader", "peers"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from consul_access.call import json_body
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 from consul_access.models.address import Address
@@ -57,7 +57,7 @@ class ServiceDefinition:
     partition: str | None = None
 
     def __post_init__(self) -> None:
-        if len(json_body(self.payload())) > LARGEST:
+        if len(json.dumps(self.payload(), ensure_ascii=False).encode("utf-8", "surrogatepass")) > LARGEST:
             raise InvalidInput(
                 f"the registration of {self.id!r} is longer than {LARGEST} bytes: shorten tags or checks"
             )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
-
-from consul_access.call import Headers
 
 __all__ = ["Entries", "QueryMeta", "ServiceTags"]
 
@@ -19,13 +17,13 @@ class QueryMeta:
     `last_contact` look fresh through a whole outage.
 
     Args:
-        headers: the answer's headers.
+        headers: the answer's headers, by name in lower case or in any.
     """
 
     __slots__ = ("_headers",)
 
-    def __init__(self, headers: Headers | None = None) -> None:
-        self._headers = headers if headers is not None else Headers()
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = headers if headers is not None else {}
 
     @property
     def index(self) -> int | None:

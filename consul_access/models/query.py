@@ -67,7 +67,8 @@ class Rendered:
     patience: float = 0.0
 
 
-_PLAIN: Final = Rendered()
+_NOTHING: Final = Rendered()
+_PLAIN: Final = {HealthPolicy.ANY: _NOTHING, HealthPolicy.PASSING: Rendered((("passing", "1"),))}
 
 
 def render(
@@ -84,15 +85,17 @@ def render(
     Raises:
         InvalidInput: an option is unknown, cannot be right, or contradicts another. Agents ignore most such mistakes.
     """
-    if not query and policy is HealthPolicy.ANY:
-        return _PLAIN
+    if not query and policy in _PLAIN:
+        return _PLAIN[policy]
     _refuse_unknown(query, known)
     pairs: list[tuple[str, str | None]] = []
     if policy is HealthPolicy.PASSING:
         pairs.append(("passing", "1"))
     pairs += [("tag", tag) for tag in _texts("tags", query.get("tags", ()))]
     pairs += [("node-meta", f"{key}:{value}") for key, value in query.get("node_meta", {}).items()]
-    pairs += [(name, _text(option, query[option])) for option, name in _PASSED_ON.items() if option in query]
+    pairs += [
+        (name, _text(option, value)) for option, name in _PASSED_ON.items() if (value := query.get(option)) is not None
+    ]
     pairs += _consistency(query)
     expression = _filter(query, scope, policy)
     if expression:
@@ -143,7 +146,8 @@ def _consistency(query: Query) -> list[tuple[str, str | None]]:
         raise InvalidInput(
             "cached=True and consistency='consistent' contradict each other; agents refuse them together"
         )
-    return ([(consistency, None)] if consistency != "default" else []) + ([("cached", None)] if cached else [])
+    flags = [consistency] if consistency != "default" else []
+    return [(flag, None) for flag in (*flags, *(["cached"] if cached else []))]
 
 
 def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
@@ -157,7 +161,9 @@ def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
 
 
 def _fields(query: Query, scope: Scope) -> str:
-    wanted = [F.service.meta[_text("meta", key)] == _meta_value(key, value) for key, value in query["meta"].items()]
+    wanted = [
+        F.service.meta[_text("meta", key)] == _meta_value(key, value) for key, value in query.get("meta", {}).items()
+    ]
     combined = wanted[0]
     for another in wanted[1:]:
         combined &= another
@@ -172,7 +178,7 @@ def _meta_value(key: str, value: object) -> str:
 
 def _waiting(query: Query) -> Rendered:
     if "index" not in query and "wait" not in query:
-        return _PLAIN
+        return _NOTHING
     index = cast("object", query.get("index", 0))
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < 2**64:
         raise InvalidInput(f"index={index!r} is none that a registry gives: pass entries.meta.index, or 0 for at once")

@@ -16,6 +16,7 @@ class Dice(Protocol):
 
     def randrange(self, stop: int, /) -> int:
         """A whole number from 0 up to, not including, `stop`."""
+        ...
 
 
 class Balancer(Protocol):
@@ -23,6 +24,7 @@ class Balancer(Protocol):
 
     def pick(self, instances: Sequence[ServiceInstance]) -> ServiceInstance:
         """The instance to call. There is always at least one."""
+        ...
 
 
 class RandomBalancer:

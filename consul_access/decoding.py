@@ -19,8 +19,12 @@ T = TypeVar("T")
 log = logging.getLogger("consul_access")
 
 
-@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return _made(kind)
+
+
+@cache
+def _made(kind: Any) -> TypeAdapter[Any]:
     # Made when the first such answer comes: building one takes milliseconds that not every program needs to spend.
     return TypeAdapter(kind)
 

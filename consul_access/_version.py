@@ -1,0 +1,3 @@
+"""The version, where the build reads it and everything else can."""
+
+__version__ = "0.1.0"
