@@ -1,0 +1,123 @@
+"""What all tests share: real agents, scripted servers, the two faces, and a clean environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import HealthCheck, settings
+
+from tests.support.agents import ConsulAgent
+from tests.support.faces import Face
+from tests.support.scripted import ScriptedServer
+from tools.ports import free_ports
+
+settings.register_profile(
+    "tests", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the machine's own Consul, pod or proxy reaches a test."""
+    for name in os.environ:
+        if name.startswith(("CONSUL_HTTP", "CONSUL_CA", "CONSUL_CLIENT", "CONSUL_TLS", "CONSUL_NAMESPACE", "POD_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=["threads", "asyncio", "trio"])
+def face(request: pytest.FixtureRequest) -> Face:
+    return Face(request.param)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def shared_agent(authority: trustme.CA) -> Iterator[ConsulAgent]:
+    with ConsulAgent(authority=authority, config={"enable_script_checks": True}) as agent:
+        yield agent
+
+
+@pytest.fixture
+def consul(shared_agent: ConsulAgent) -> Iterator[ConsulAgent]:
+    """A real agent in dev mode, without services at the beginning and at the end."""
+    shared_agent.clear()
+    yield shared_agent
+    shared_agent.clear()
+
+
+@pytest.fixture
+def tls_consul(consul: ConsulAgent) -> ConsulAgent:
+    """The same agent, which speaks https as well."""
+    return consul
+
+
+@pytest.fixture(scope="session")
+def acl_consul() -> Iterator[ConsulAgent]:
+    """A real agent that denies whatever is not allowed."""
+    with ConsulAgent(acl=True) as agent:
+        yield agent
+
+
+@pytest.fixture
+def agents() -> Iterator[Callable[..., ConsulAgent]]:
+    """Makes further agents for a single test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **kwargs: stack.enter_context(ConsulAgent(**kwargs))
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., ScriptedServer]]:
+    """Makes scripted servers."""
+    with contextlib.ExitStack() as stack:
+
+        def make(steps: Any, **kwargs: Any) -> ScriptedServer:
+            return stack.enter_context(ScriptedServer(steps, **kwargs))
+
+        yield make
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens at."""
+    return free_ports(1)[0]
+
+
+class BlackHole:
+    """A port that takes no further connections and refuses none: its queue is full."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        self.port = listener.getsockname()[1]
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", self.port))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture
+def black_hole() -> Iterator[BlackHole]:
+    with contextlib.ExitStack() as stack:
+        yield BlackHole(stack)
+
+
+@pytest.fixture
+def samples() -> Path:
+    """Answers that real registries gave."""
+    return Path(__file__).parent / "samples"

@@ -1,0 +1,91 @@
+"""One story, told to both faces: written once as a coroutine, run under asyncio, under trio, and for threads.
+
+For threads each method of the client is called as it is, and its result handed over to `await`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import httpx
+
+from consul_access import AsyncConsulAccess, ConsulAccess, Registration
+
+
+@dataclass(frozen=True)
+class Face:
+    """One of `threads`, `asyncio`, `trio`."""
+
+    name: str
+
+    @property
+    def is_async(self) -> bool:
+        return self.name != "threads"
+
+    def run(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs a story to its end."""
+        if self.is_async:
+            anyio.run(story, backend=self.name)
+            return
+        telling = story()
+        try:
+            telling.send(None)
+        except StopIteration:
+            return
+        telling.close()
+        raise AssertionError("a client for threads has nothing to wait for")
+
+    @asynccontextmanager
+    async def access(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """A client, closed at the end of the block."""
+        if self.is_async:
+            async with AsyncConsulAccess(*args, **kwargs) as access:
+                yield access
+        else:
+            with ConsulAccess(*args, **kwargs) as client:
+                yield Awaited(client)
+
+    def transport(self, handler: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTransport:
+        """A scripted exchange."""
+        return httpx.MockTransport(handler)
+
+
+class Awaited:
+    """A thing of the threads' face with methods that can be awaited."""
+
+    plain = frozenset({"on_exchange"})
+    """Methods that are not awaited on the other face either."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "aclose":
+            name = "close"
+        value = getattr(self._inner, name)
+        if not inspect.ismethod(value) or name in self.plain or name.startswith("_"):
+            return value
+
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            return wrapped(value(*args, **kwargs))
+
+        return method
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    async def __aenter__(self) -> Awaited:
+        self._inner.__enter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._inner.__exit__(*error)
+
+
+def wrapped(result: Any) -> Any:
+    return Awaited(result) if isinstance(result, Registration) else result

@@ -1,0 +1,289 @@
+"""A server that does what it is told: answers, hangs up, drips, floods, or says nothing at all.
+
+Each step deals with one request; after the last one it repeats that. A step is a function of the connection, and
+says by its result whether the connection may be used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import socket
+import ssl
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A request as it came."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+    pieces: int
+    """In how many pieces it arrived."""
+
+
+@dataclass
+class Connection:
+    """What a step has in its hands."""
+
+    sock: socket.socket
+    ended: threading.Event
+    """Set when the server is closed; whoever waits, waits for this."""
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+
+Step: TypeAlias = Callable[[Connection], bool]
+
+
+def answer(
+    status: int = 200, body: bytes = b"[]", headers: Mapping[str, str] | None = None, *, chunked: bool = False
+) -> Step:
+    """A complete answer."""
+    head = _head(status, {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(body))}, headers)
+    packed = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked and body else body
+
+    def step(connection: Connection) -> bool:
+        connection.send(head + packed)
+        return True
+
+    return step
+
+
+def hang_up_after(step: Step) -> Step:
+    """The step, and then the end of the connection that was promised to stay."""
+
+    def then_close(connection: Connection) -> bool:
+        step(connection)
+        return False
+
+    return then_close
+
+
+def reset() -> Step:
+    """No answer: the connection is reset."""
+
+    def step(connection: Connection) -> bool:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    return step
+
+
+def truncate(body: bytes) -> Step:
+    """All of an answer but its last byte."""
+
+    def step(connection: Connection) -> bool:
+        connection.send(_head(200, {"Content-Length": str(len(body))}) + body[:-1])
+        return False
+
+    return step
+
+
+def never() -> Step:
+    """Silence, for as long as the server lives."""
+
+    def step(connection: Connection) -> bool:
+        connection.ended.wait()
+        return False
+
+    return step
+
+
+def drip_body(body: bytes, interval: float) -> Step:
+    """A byte now and then."""
+
+    def step(connection: Connection) -> bool:
+        connection.send(_head(200, {"Content-Length": str(len(body))}))
+        for position in range(len(body)):
+            if connection.ended.wait(interval):
+                return False
+            connection.send(body[position : position + 1])
+        return True
+
+    return step
+
+
+def drip_headers(interval: float) -> Step:
+    """A header now and then, without end."""
+
+    def step(connection: Connection) -> bool:
+        connection.send(b"HTTP/1.1 200 OK\r\n")
+        while not connection.ended.wait(interval):
+            connection.send(b"X-Drip: drop\r\n")
+        return False
+
+    return step
+
+
+def garbage(data: bytes) -> Step:
+    """Bytes that are not HTTP."""
+
+    def step(connection: Connection) -> bool:
+        connection.send(data)
+        return False
+
+    return step
+
+
+def endless(size: int, *, chunked: bool = False) -> Step:
+    """A very long body."""
+
+    def step(connection: Connection) -> bool:
+        piece = b"x" * MEBIBYTE
+        kind = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(size)}
+        connection.send(_head(200, kind))
+        for _ in range(size // MEBIBYTE):
+            if connection.ended.is_set():
+                return False
+            connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        return False
+
+    return step
+
+
+def gzip_bomb(size: int) -> Step:
+    """A small body that unpacks to a very long one."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    zeros = b"\0" * MEBIBYTE
+    packed = b"".join(packer.compress(zeros) for _ in range(size // MEBIBYTE)) + packer.flush()
+    return answer(body=packed, headers={"Content-Encoding": "gzip"})
+
+
+def packed(body: bytes) -> Step:
+    """An answer packed with gzip."""
+    return answer(body=gzip.compress(body), headers={"Content-Encoding": "gzip"})
+
+
+def _head(status: int, kind: Mapping[str, str], headers: Mapping[str, str] | None = None) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status} Something",
+        *(f"{name}: {value}" for name, value in {**kind, **(headers or {})}.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@dataclass
+class ScriptedServer:
+    """The server; it lives as long as its block.
+
+    Args:
+        steps: what to do with one request after the other.
+        tls: speaks https.
+        unix: listens at this path instead of a port.
+    """
+
+    steps: Iterable[Step]
+    tls: ssl.SSLContext | None = None
+    unix: Path | None = None
+    requests: list[Recorded] = field(default_factory=list)
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        self._steps = list(self.steps)
+        self._position = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
+        if self.unix is not None:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(os.fspath(self.unix))
+        else:
+            self._listener = socket.socket()
+            self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(128)
+        self.port = 0 if self.unix is not None else int(self._listener.getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.unix}" if self.unix is not None else f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return self.address if self.unix is not None else f"{'https' if self.tls else 'http'}://{self.address}"
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for sock in list(self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive(), "a connection of the scripted server does not end"
+
+    def _spawn(self, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self.connections += 1
+            self._spawn(self._serve, sock, self.connections)
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        self._open.add(sock)
+        # A client may go away at any moment; that is its right, and no failure of the server's.
+        with contextlib.suppress(OSError, EOFError), contextlib.ExitStack() as stack:
+            stack.callback(sock.close)
+            if self.tls is not None:
+                sock = stack.enter_context(self.tls.wrap_socket(sock, server_side=True))
+                self._open.add(sock)
+            while self._next_step(self._read(sock, number))(Connection(sock, self._ended)):
+                pass
+        self._open.discard(sock)
+
+    def _next_step(self, request: Recorded) -> Step:
+        with self._lock:
+            self.requests.append(request)
+            step = self._steps[min(self._position, len(self._steps) - 1)]
+            self._position += 1
+        return step
+
+    def _read(self, sock: socket.socket, number: int) -> Recorded:
+        data, pieces = b"", 0
+        while b"\r\n\r\n" not in data:
+            data, pieces = data + _received(sock), pieces + 1
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        while len(body) < int(headers.get("content-length", "0")):
+            body, pieces = body + _received(sock), pieces + 1
+        method, target, _ = first.split(" ", 2)
+        return Recorded(method, target, headers, body, number, pieces)
+
+
+def _received(sock: socket.socket) -> bytes:
+    data = sock.recv(65536)
+    if not data:
+        raise EOFError
+    return data
