@@ -36,7 +36,7 @@ faces: .venv/dev
 	$(BIN)/python tools/faces.py
 
 bench: .venv/bench
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py --write
 
 clean:
 	rm -rf .venv
@@ -59,4 +59,6 @@ clean:
 
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench
+	# It has the module name of py-consul, so it lives in a folder of its own.
+	$(BIN)/python -m pip install -q --target .venv/python-consul2 python-consul2==0.1.5 setuptools\<81
 	touch $@

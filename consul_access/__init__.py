@@ -6,10 +6,9 @@ next to nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from consul_access._version import __version__ as __version__
+
+TYPE_CHECKING = False  # as type checkers understand it; importing `typing` would be most of this module's cost
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
@@ -155,6 +154,8 @@ def __getattr__(name: str) -> object:
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'consul_access' has no attribute {name!r}")
+    from importlib import import_module
+
     value: object = getattr(import_module(f"consul_access.{room}"), name)
     globals()[name] = value
     return value

@@ -6,6 +6,7 @@ Neither knows who carries them. A call's name (`health.service`) comes back in e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,8 @@ from consul_access.errors import BadAnswer, InvalidInput
 __all__ = ["Call", "Headers", "Repeat", "Reply", "json_body", "path", "read_json"]
 
 T = TypeVar("T")
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+"""What needs no quoting; most names and values are like this."""
 
 
 class Repeat(Enum):
@@ -130,8 +133,12 @@ class Call(Generic[T]):
 
 
 def _pair(name: str, value: str | None) -> str:
+    if value is None:
+        return name
+    if _PLAIN.fullmatch(value):
+        return f"{name}={value}"
     try:
-        return name if value is None else f"{name}={quote(value, safe='')}"
+        return f"{name}={quote(value, safe='')}"
     except UnicodeEncodeError:
         raise InvalidInput(f"{value!r} cannot be written in UTF-8") from None
 
@@ -149,6 +156,10 @@ def path(*segments: str) -> str:
 
 
 def _segment(segment: str) -> str:
+    if isinstance(segment, str) and _PLAIN.fullmatch(segment):
+        return segment
+    if not isinstance(segment, str):
+        raise InvalidInput(f"{segment!r} must be a text")
     if not segment or segment in {".", ".."}:
         raise InvalidInput(f"{segment!r} cannot be looked up over HTTP: a server would clean it out of the path")
     if not segment.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in segment):

@@ -23,27 +23,40 @@ _BODILESS: Final = frozenset({204, 304})
 _UNPACK_STEP: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    """The headers of requests to one target, written once for many of them.
+
+    Args:
+        target: whom they go to.
+        pairs: name and value; `Host` and `Content-Length` are not among them.
+    """
+
+    __slots__ = ("pairs", "text")
+
+    def __init__(self, target: Target, pairs: tuple[tuple[str, str], ...]) -> None:
+        self.pairs = pairs
+        self.text = "".join(f"{name}: {value}\r\n" for name, value in (("Host", target.host_header), *pairs))
+
+
+@dataclass(slots=True)
 class Request:
     """One request, addressed and ready to be written by any carrier."""
 
     method: str
     target: Target
     path: str
-    headers: tuple[tuple[str, str], ...]
+    headers: RequestHeaders
     body: bytes | None = None
 
     def render(self) -> bytes:
         """Head and body in one piece, so that a request is one write."""
-        lines = [f"{self.method} {self.target.prefix}{self.path} HTTP/1.1", f"Host: {self.target.host_header}"]
-        lines.extend(f"{name}: {value}" for name, value in self.headers)
-        if self.body is not None:
-            lines.append(f"Content-Length: {len(self.body)}")
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-        return head if self.body is None else head + self.body
+        line = f"{self.method} {self.target.prefix}{self.path} HTTP/1.1\r\n"
+        if self.body is None:
+            return f"{line}{self.headers.text}\r\n".encode("latin-1")
+        return f"{line}{self.headers.text}Content-Length: {len(self.body)}\r\n\r\n".encode("latin-1") + self.body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WireAnswer:
     """An answer as it came over the wire, still packed."""
 
@@ -54,7 +67,7 @@ class WireAnswer:
     remote_ip: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
     """How long one exchange may take.
 
@@ -199,14 +212,14 @@ class AnswerReader:
         if status < 200:
             return
         self._headers_done = True
-        names = {name.lower(): value for name, value in self._headers}
-        length = names.get(b"content-length")
+        length = _value(self._headers, b"content-length")
         if self._method == "HEAD":
             self._complete = True
-        elif length is None and b"transfer-encoding" not in names and status not in _BODILESS:
+        elif length is not None:
+            if length.isdigit() and int(length) > self._limit:
+                self._refuse()
+        elif status not in _BODILESS and _value(self._headers, b"transfer-encoding") is None:
             self._until_eof = True
-        elif length is not None and length.isdigit() and int(length) > self._limit:
-            self._refuse()
 
     def on_body(self, data: bytes) -> None:
         if self._complete:
@@ -242,7 +255,8 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
         AnswerTooLarge: it unpacks to more (a zip bomb stops here, at the limit).
         BadAnswer: it is damaged, or packed in a way that was not asked for.
     """
-    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    packed = _value(answer.headers.raw, b"content-encoding")
+    encoding = "" if packed is None else packed.decode("latin-1").strip().lower()
     if encoding in {"", "identity"} or not answer.body:
         return answer.body
     if encoding not in {"gzip", "x-gzip"}:
@@ -269,6 +283,15 @@ def _gunzip(data: bytes, limit: int) -> bytes:
             pieces.append(piece)
         data = packed.unused_data
     return b"".join(pieces)
+
+
+def _value(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
+    """One header's value, without making a mapping of all of them: most answers are asked for two or three."""
+    size = len(wanted)
+    for name, value in headers:
+        if len(name) == size and name.lower() == wanted:
+            return value
+    return None
 
 
 def _excerpt(data: bytes) -> str:

@@ -18,8 +18,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from consul_access import _pairs
-from consul_access._pairs import AsyncSlots, aconnect, ahandshake, arecv, aresolve, asend_all
+from consul_access._async.streams import connect, handshake, receive, send_all
+from consul_access._pairs.sockets import SocketAddress, is_readable, numeric, unix
+from consul_access._pairs.tasks import Slots, resolve
 from consul_access.errors import (
     ClientClosed,
     ConnectFailed,
@@ -56,7 +57,8 @@ class _AsyncConnection:
         try:
             complete = False
             while not complete:
-                data = await arecv(self.sock, min(time.monotonic() + limits.read, limits.deadline))
+                until = min(time.monotonic() + limits.read, limits.deadline)
+                data = await receive(self.sock, until, wait_first=not reader.begun)
                 if data:
                     complete = reader.feed(data)
                 else:
@@ -80,7 +82,7 @@ class _AsyncConnection:
     async def _send(self, request: Request, limits: Limits) -> None:
         """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
         try:
-            await asend_all(self.sock, request.render(), min(time.monotonic() + limits.write, limits.deadline))
+            await send_all(self.sock, request.render(), min(time.monotonic() + limits.write, limits.deadline))
         except TimeoutError as error:
             raise Broken(DeadlineExceeded("the server did not take the request in time"), sent=False) from error
         except OSError as error:
@@ -108,7 +110,7 @@ class _AsyncPool:
     __slots__ = ("idle", "slots")
 
     def __init__(self, places: int) -> None:
-        self.slots = AsyncSlots(places)
+        self.slots = Slots(places)
         self.idle: deque[_AsyncConnection] = deque()
 
     def take(self) -> _AsyncConnection | None:
@@ -119,7 +121,7 @@ class _AsyncPool:
             except IndexError:  # another thread was quicker
                 return None
             # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not _pairs.is_readable(connection.sock):
+            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not is_readable(connection.sock):
                 return connection
             connection.close()
         return None
@@ -231,7 +233,7 @@ class AsyncCarrier:
         pool = self._pools.get(target)
         return pool or self._pools.setdefault(target, _AsyncPool(self._max_connections))
 
-    async def _acquire(self, slots: AsyncSlots, limits: Limits) -> None:
+    async def _acquire(self, slots: Slots, limits: Limits) -> None:
         if self._closed:
             raise ClientClosed("the client is closed")
         try:
@@ -275,7 +277,7 @@ class AsyncCarrier:
         for position, place in enumerate(places):
             share = (deadline - time.monotonic()) / (len(places) - position)
             try:
-                return await aconnect(place, time.monotonic() + share)
+                return await connect(place, time.monotonic() + share)
             except OSError:  # TimeoutError is one
                 if position == len(places) - 1:
                     raise
@@ -288,7 +290,7 @@ class AsyncCarrier:
         except BaseException:
             sock.close()
             raise
-        return await ahandshake(sock, self._tls, self._server_name or target.address.host, deadline)
+        return await handshake(sock, self._tls, self._server_name or target.address.host, deadline)
 
     def _forget(self) -> None:
         """In a forked child: the sockets belong to the parent, so only this process's hold on them is let go."""
@@ -299,11 +301,11 @@ class AsyncCarrier:
             connection.close()
 
 
-async def _places(target: Target, deadline: float) -> list[_pairs.SocketAddress]:
+async def _places(target: Target, deadline: float) -> list[SocketAddress]:
     if target.unix_path is not None:
-        return _pairs.unix(target.unix_path)
+        return unix(target.unix_path)
     host, port = target.ip or target.address.host, target.address.port
-    return _pairs.numeric(host, port) or await aresolve(host, port, deadline)
+    return numeric(host, port) or await resolve(host, port, deadline)
 
 
 def _silence(reader: AnswerReader, limits: Limits) -> str:

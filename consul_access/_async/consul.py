@@ -11,24 +11,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 from warnings import warn
 
-from consul_access import _pairs
+from consul_access import consul
 from consul_access._async.registration import AsyncRegistration
 from consul_access._async.transport import AsyncTransport
+from consul_access._pairs.sockets import route_source
 from consul_access.call import Call
-from consul_access.consul import agent, catalog, health, texts
+from consul_access.consul import texts
 from consul_access.errors import InvalidInput, NoInstances, PermissionDenied, UnknownService
 from consul_access.hooks import Hook
 from consul_access.models.address import Address, Target
-from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
-from consul_access.models.checks import AnyCheck
-from consul_access.models.definition import ServiceDefinition
+from consul_access.models.default import DEFAULT, Default
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
 from consul_access.models.status import CheckStatus
-from consul_access.rules import addressing, registering, versions
 from consul_access.rules.balancing import Balancer, balancer_named
-from consul_access.rules.registering import DEFAULT, Default
 from consul_access.settings import ConsulSettings, RetryPolicy, Timeouts
 
 if TYPE_CHECKING:
@@ -36,6 +33,9 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
+    from consul_access.models.checks import AnyCheck
+    from consul_access.models.definition import ServiceDefinition
     from consul_access.tokens import TokenArgument
 
 __all__ = ["AsyncConsulAccess"]
@@ -168,7 +168,7 @@ class AsyncConsulAccess:
         Returns:
             A list, with the registry's `meta` (index, age, ...) and the number of entries `rejected` as unusable.
         """
-        return await self._transport.send(health.instances(name, **query))
+        return await self._transport.send(consul.health.instances(name, **query))
 
     async def health(self, name: str, **query: Unpack[Query]) -> Entries[HealthEntry]:
         """The instances of a service with their node and all their checks, in whatever state unless a policy is given.
@@ -177,7 +177,7 @@ class AsyncConsulAccess:
             name: the service.
             query: narrows the search; see `Query`.
         """
-        return await self._transport.send(health.service(name, **query))
+        return await self._transport.send(consul.health.service(name, **query))
 
     async def catalog(self, name: str, **query: Unpack[Query]) -> Entries[CatalogEntry]:
         """The instances of a service as the catalog holds them, healthy or not.
@@ -186,11 +186,11 @@ class AsyncConsulAccess:
             name: the service.
             query: narrows the search; see `Query`. The catalog knows no health, so a policy is refused.
         """
-        return await self._transport.send(catalog.service(name, **query))
+        return await self._transport.send(consul.catalog.service(name, **query))
 
     async def services(self, **query: Unpack[Query]) -> ServiceTags:
         """The names of all services, each with the tags its instances carry."""
-        return await self._transport.send(catalog.services(**query))
+        return await self._transport.send(consul.catalog.services(**query))
 
     # --- announce -----------------------------------------------------------------------------------------
 
@@ -248,6 +248,8 @@ class AsyncConsulAccess:
             UnsupportedByAgent: the agent's version does not know a field; nothing was registered.
             OutcomeUnknown: the answer was lost. Registering again is harmless.
         """
+        from consul_access.rules import addressing, registering  # whoever only looks up need not load them
+
         target = await self._transport.pin()
         definition = registering.definition(
             name,
@@ -284,13 +286,13 @@ class AsyncConsulAccess:
         """
         target = target or await self._transport.pin()
         try:
-            await self._transport.send(agent.service(service_id), target=target)
+            await self._transport.send(consul.agent.service(service_id), target=target)
         except UnknownService:
             return False
         except PermissionDenied as error:  # a token that may write, and not read
             log.debug("whether %s is there cannot be read: %s", service_id, error)
         try:
-            await self._transport.send(agent.deregister(service_id), target=target)
+            await self._transport.send(consul.agent.deregister(service_id), target=target)
         except UnknownService:
             return False
         return True
@@ -305,15 +307,15 @@ class AsyncConsulAccess:
         Raises:
             UnknownCheck: the agent has no such TTL check; if it has lost its data, register again.
         """
-        await self._transport.send(agent.update_check(check_id, CheckStatus.PASSING, output))
+        await self._transport.send(consul.agent.update_check(check_id, CheckStatus.PASSING, output))
 
     async def warn_check(self, check_id: str, output: str = "") -> None:
         """Reports a TTL check as warning; see `pass_check`."""
-        await self._transport.send(agent.update_check(check_id, CheckStatus.WARNING, output))
+        await self._transport.send(consul.agent.update_check(check_id, CheckStatus.WARNING, output))
 
     async def fail_check(self, check_id: str, output: str = "") -> None:
         """Reports a TTL check as critical; see `pass_check`."""
-        await self._transport.send(agent.update_check(check_id, CheckStatus.CRITICAL, output))
+        await self._transport.send(consul.agent.update_check(check_id, CheckStatus.CRITICAL, output))
 
     async def maintenance(self, service_id: str, enabled: bool, reason: str = "") -> None:
         """Takes a service out of every look-up, or brings it back, without touching its registration.
@@ -326,11 +328,11 @@ class AsyncConsulAccess:
         Raises:
             UnknownService: the agent has no such service.
         """
-        await self._transport.send(agent.maintenance(service_id, enabled, reason))
+        await self._transport.send(consul.agent.maintenance(service_id, enabled, reason))
 
     async def node_maintenance(self, enabled: bool, reason: str = "") -> None:
         """Takes everything on the agent's node out of every look-up, or brings it back."""
-        await self._transport.send(agent.node_maintenance(enabled, reason))
+        await self._transport.send(consul.agent.node_maintenance(enabled, reason))
 
     async def agent_service(self, service_id: str) -> AgentService:
         """One service as the agent knows it.
@@ -338,7 +340,7 @@ class AsyncConsulAccess:
         Raises:
             UnknownService: the agent has no such service.
         """
-        return await self._transport.send(agent.service(service_id))
+        return await self._transport.send(consul.agent.service(service_id))
 
     # --- anything else ------------------------------------------------------------------------------------
 
@@ -380,30 +382,34 @@ class AsyncConsulAccess:
     # --- how registering works ----------------------------------------------------------------------------
 
     def _own_address(self, given: str | None, target: Target) -> str | None:
+        from consul_access.rules import addressing
+
         local = target.is_local
-        source = None if local else _pairs.route_source(target.ip or target.address.host, target.address.port)
+        source = None if local else route_source(target.ip or target.address.host, target.address.port)
         return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source)
 
     async def _register(
         self, definition: ServiceDefinition, target: Target, *, replace_existing_checks: bool
     ) -> AsyncRegistration:
+        from consul_access.rules import versions
+
         if versions.needs_version(definition.payload()):
             info = await self._about(target)
             versions.check(definition.payload(), info.version)
         for node in definition.alias_nodes():
             await self._must_exist(node, target)
-        call = agent.register(definition, replace_existing_checks=replace_existing_checks)
+        call = consul.agent.register(definition, replace_existing_checks=replace_existing_checks)
         await self._transport.send(call, target=target)
         return AsyncRegistration(self, definition, target)
 
     async def _about(self, target: Target) -> AgentInfo:
         known = self._agents.get(target)
         if known is None:
-            known = self._agents[target] = await self._transport.send(agent.about(), target=target)
+            known = self._agents[target] = await self._transport.send(consul.agent.about(), target=target)
         return known
 
     async def _must_exist(self, node: str, target: Target) -> None:
-        if await self._transport.send(catalog.node(node), target=target) is None:
+        if await self._transport.send(consul.catalog.node(node), target=target) is None:
             raise InvalidInput(
                 f"the alias check names node {node!r}, which the catalog does not know; agents of Consul 1.8 and 1.10 "
                 "crash on that, so nothing was sent. Register the node first, or correct its name"

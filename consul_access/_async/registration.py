@@ -6,16 +6,16 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from consul_access._pairs import ashielded
-from consul_access.consul import agent
+from consul_access import consul
+from consul_access._pairs.tasks import shielded
 from consul_access.errors import ConsulAccessError
 from consul_access.models.address import Address, Target
-from consul_access.models.catalog import AgentService
-from consul_access.models.definition import ServiceDefinition
 from consul_access.models.status import CheckStatus
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess
+    from consul_access.models.catalog import AgentService
+    from consul_access.models.definition import ServiceDefinition
 
 __all__ = ["AsyncRegistration"]
 
@@ -64,7 +64,7 @@ class AsyncRegistration:
         Raises:
             UnknownService: the agent has lost it, or it was deregistered.
         """
-        return await self._access.send(agent.service(self.id), target=self._agent)
+        return await self._access.send(consul.agent.service(self.id), target=self._agent)
 
     async def deregister(self) -> bool:
         """Ends the registration.
@@ -96,11 +96,11 @@ class AsyncRegistration:
 
     async def _update_check(self, check_id: str | None, status: CheckStatus, output: str) -> None:
         known = check_id if check_id is not None else self._definition.only_ttl_check_id()
-        await self._access.send(agent.update_check(known, status, output), target=self._agent)
+        await self._access.send(consul.agent.update_check(known, status, output), target=self._agent)
 
     async def maintenance(self, enabled: bool, reason: str = "") -> None:
         """Takes the service out of every look-up, or brings it back, without touching its registration."""
-        await self._access.send(agent.maintenance(self.id, enabled, reason), target=self._agent)
+        await self._access.send(consul.agent.maintenance(self.id, enabled, reason), target=self._agent)
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,7 +109,7 @@ class AsyncRegistration:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            with ashielded():
+            with shielded():
                 await self.deregister()
         except ConsulAccessError as failure:
             if error is None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from consul_access._async.carrier import AsyncCarrier
-from consul_access._pairs import asettled, asleep
+from consul_access._pairs.tasks import settled, sleep
 from consul_access._version import __version__
 from consul_access.call import Call, Reply
 from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
@@ -24,7 +24,7 @@ from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
 from consul_access.settings import ConsulSettings, ssl_context
-from consul_access.wire import Broken, Limits, Request, WireAnswer, unpack
+from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
     import ssl
@@ -41,6 +41,7 @@ log = logging.getLogger("consul_access")
 
 FRESH_TOKEN_PAUSE = 0.5
 """Servers that lag behind refuse a token made a moment ago (seen for up to 0.4 s); it gets one more chance."""
+REMEMBERED_HEADERS = 64
 
 
 class AsyncTransport:
@@ -74,7 +75,7 @@ class AsyncTransport:
         self._failover = Failover(settings.targets)
         self._hooks: tuple[Hook, ...] = ()
         self._scope = _scope(settings)
-        self._headers = _headers(settings)
+        self._headers: dict[tuple[Target, str | None, bool], RequestHeaders] = {}
         self._trusted_token: str | None = None
 
     async def send(self, call: Call[T], *, target: Target | None = None) -> T:
@@ -146,7 +147,7 @@ class AsyncTransport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._failover.order(begun)[0]
-        token = await asettled(self.settings.token.read())
+        token = await settled(self.settings.token.read())
         outcome = await self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)
@@ -179,14 +180,27 @@ class AsyncTransport:
         return refusal(call, reply, self._meaning, retry_after_cap=self.settings.retry.retry_after_cap)
 
     def _request(self, call: Call[Any], target: Target, token: str | None) -> Request:
-        headers = self._headers
-        if call.body is not None:
-            headers = (*headers, ("Content-Type", "application/json"))
-        if token:
-            headers = (*headers, ("X-Consul-Token", token))
-        if self.settings.compress or (self.settings.compress is None and not target.is_local):
-            headers = (*headers, ("Accept-Encoding", "gzip"))
+        wanted = (target, token, call.body is not None)
+        headers = self._headers.get(wanted)
+        if headers is None:
+            headers = self._remember(wanted, RequestHeaders(target, self._pairs(*wanted)))
         return Request(call.method, target, self._scoped(call), headers, call.body)
+
+    def _remember(self, wanted: tuple[Target, str | None, bool], headers: RequestHeaders) -> RequestHeaders:
+        if len(self._headers) >= REMEMBERED_HEADERS:  # tokens change, and none should stay in memory for ever
+            self._headers.clear()
+        self._headers[wanted] = headers
+        return headers
+
+    def _pairs(self, target: Target, token: str | None, has_body: bool) -> tuple[tuple[str, str], ...]:
+        pairs = _fixed_headers(self.settings)
+        if has_body:
+            pairs = (*pairs, ("Content-Type", "application/json"))
+        if token:
+            pairs = (*pairs, ("X-Consul-Token", token))
+        if self.settings.compress or (self.settings.compress is None and not target.is_local):
+            pairs = (*pairs, ("Accept-Encoding", "gzip"))
+        return pairs
 
     def _scoped(self, call: Call[Any]) -> str:
         """Path and query, with the settings' datacenter, namespace and partition where the call names none."""
@@ -225,7 +239,7 @@ class AsyncTransport:
         if course.token_tried:
             return failed
         course.token_tried = True
-        renewed = await asettled(self.settings.token.refresh())
+        renewed = await settled(self.settings.token.refresh())
         if renewed and renewed != token:
             return Failed(failed.error, applied=False, wait=0.0, again=True)
         if token and token != self._trusted_token:
@@ -244,7 +258,7 @@ class AsyncTransport:
             return outcomes.pop() if outcomes else await self._attempt(course)
 
         retrying = AsyncRetrying(
-            sleep=asleep,
+            sleep=sleep,
             stop=lambda state: self._enough(course, state),
             wait=self._pause,
             retry=lambda state: _worth_repeating(course.call, state),
@@ -347,7 +361,7 @@ def _is_patched(module: str, name: str) -> bool:
     return not method.__module__.startswith(module)
 
 
-def _headers(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
+def _fixed_headers(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
     headers = (("User-Agent", f"consul-access/{__version__}"), ("Accept", "application/json"))
     if settings.http_auth is None:
         return headers

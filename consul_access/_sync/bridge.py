@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from consul_access._pairs import time_limit
+from consul_access._pairs.threads import time_limit
 from consul_access._sync.carrier import Carrier
 from consul_access.call import Headers
 from consul_access.errors import (
@@ -28,7 +28,7 @@ from consul_access.errors import (
     TlsError,
 )
 from consul_access.models.address import Address, Target
-from consul_access.wire import Broken, Limits, Request, WireAnswer
+from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer
 
 __all__ = ["CarrierTransport", "ForeignCarrier", "stock_transport"]
 
@@ -157,7 +157,7 @@ def _httpx_request(request: Request, limits: Limits) -> httpx.Request:
     left = max(0.0, limits.deadline - time.monotonic())
     limit = {name: min(getattr(limits, name), left) for name in ("connect", "read", "write", "pool")}
     return httpx.Request(
-        request.method, url, headers=request.headers, content=request.body, extensions={"timeout": limit}
+        request.method, url, headers=request.headers.pairs, content=request.body, extensions={"timeout": limit}
     )
 
 
@@ -188,7 +188,8 @@ def _own_request(request: httpx.Request, body: bytes) -> Request:
     if any("\r" in value or "\n" in value for _, value in headers):
         raise httpx.LocalProtocolError("a header's value holds a line break", request=request)
     target = Target(Address(url.host, url.port or (443 if tls else 80)), tls=tls)
-    return Request(request.method, target, url.raw_path.decode("ascii"), headers, body or None)
+    written = RequestHeaders(target, headers)
+    return Request(request.method, target, url.raw_path.decode("ascii"), written, body or None)
 
 
 def _limits(request: httpx.Request, total: float) -> Limits:

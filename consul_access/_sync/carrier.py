@@ -19,8 +19,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from consul_access import _pairs
-from consul_access._pairs import Slots, connect, handshake, recv, resolve, send_all
+from consul_access._pairs.sockets import SocketAddress, is_readable, numeric, unix
+from consul_access._pairs.threads import Slots, resolve
+from consul_access._sync.streams import connect, handshake, receive, send_all
 from consul_access.errors import (
     ClientClosed,
     ConnectFailed,
@@ -57,7 +58,8 @@ class _Connection:
         try:
             complete = False
             while not complete:
-                data = recv(self.sock, min(time.monotonic() + limits.read, limits.deadline))
+                until = min(time.monotonic() + limits.read, limits.deadline)
+                data = receive(self.sock, until, wait_first=not reader.begun)
                 if data:
                     complete = reader.feed(data)
                 else:
@@ -120,7 +122,7 @@ class _Pool:
             except IndexError:  # another thread was quicker
                 return None
             # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not _pairs.is_readable(connection.sock):
+            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not is_readable(connection.sock):
                 return connection
             connection.close()
         return None
@@ -300,11 +302,11 @@ class Carrier:
             connection.close()
 
 
-def _places(target: Target, deadline: float) -> list[_pairs.SocketAddress]:
+def _places(target: Target, deadline: float) -> list[SocketAddress]:
     if target.unix_path is not None:
-        return _pairs.unix(target.unix_path)
+        return unix(target.unix_path)
     host, port = target.ip or target.address.host, target.address.port
-    return _pairs.numeric(host, port) or resolve(host, port, deadline)
+    return numeric(host, port) or resolve(host, port, deadline)
 
 
 def _silence(reader: AnswerReader, limits: Limits) -> str:

@@ -12,24 +12,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 from warnings import warn
 
-from consul_access import _pairs
+from consul_access import consul
+from consul_access._pairs.sockets import route_source
 from consul_access._sync.registration import Registration
 from consul_access._sync.transport import Transport
 from consul_access.call import Call
-from consul_access.consul import agent, catalog, health, texts
+from consul_access.consul import texts
 from consul_access.errors import InvalidInput, NoInstances, PermissionDenied, UnknownService
 from consul_access.hooks import Hook
 from consul_access.models.address import Address, Target
-from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
-from consul_access.models.checks import AnyCheck
-from consul_access.models.definition import ServiceDefinition
+from consul_access.models.default import DEFAULT, Default
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
 from consul_access.models.status import CheckStatus
-from consul_access.rules import addressing, registering, versions
 from consul_access.rules.balancing import Balancer, balancer_named
-from consul_access.rules.registering import DEFAULT, Default
 from consul_access.settings import ConsulSettings, RetryPolicy, Timeouts
 
 if TYPE_CHECKING:
@@ -37,6 +34,9 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
+    from consul_access.models.checks import AnyCheck
+    from consul_access.models.definition import ServiceDefinition
     from consul_access.tokens import TokenArgument
 
 __all__ = ["ConsulAccess"]
@@ -169,7 +169,7 @@ class ConsulAccess:
         Returns:
             A list, with the registry's `meta` (index, age, ...) and the number of entries `rejected` as unusable.
         """
-        return self._transport.send(health.instances(name, **query))
+        return self._transport.send(consul.health.instances(name, **query))
 
     def health(self, name: str, **query: Unpack[Query]) -> Entries[HealthEntry]:
         """The instances of a service with their node and all their checks, in whatever state unless a policy is given.
@@ -178,7 +178,7 @@ class ConsulAccess:
             name: the service.
             query: narrows the search; see `Query`.
         """
-        return self._transport.send(health.service(name, **query))
+        return self._transport.send(consul.health.service(name, **query))
 
     def catalog(self, name: str, **query: Unpack[Query]) -> Entries[CatalogEntry]:
         """The instances of a service as the catalog holds them, healthy or not.
@@ -187,11 +187,11 @@ class ConsulAccess:
             name: the service.
             query: narrows the search; see `Query`. The catalog knows no health, so a policy is refused.
         """
-        return self._transport.send(catalog.service(name, **query))
+        return self._transport.send(consul.catalog.service(name, **query))
 
     def services(self, **query: Unpack[Query]) -> ServiceTags:
         """The names of all services, each with the tags its instances carry."""
-        return self._transport.send(catalog.services(**query))
+        return self._transport.send(consul.catalog.services(**query))
 
     # --- announce -----------------------------------------------------------------------------------------
 
@@ -249,6 +249,8 @@ class ConsulAccess:
             UnsupportedByAgent: the agent's version does not know a field; nothing was registered.
             OutcomeUnknown: the answer was lost. Registering again is harmless.
         """
+        from consul_access.rules import addressing, registering  # whoever only looks up need not load them
+
         target = self._transport.pin()
         definition = registering.definition(
             name,
@@ -285,13 +287,13 @@ class ConsulAccess:
         """
         target = target or self._transport.pin()
         try:
-            self._transport.send(agent.service(service_id), target=target)
+            self._transport.send(consul.agent.service(service_id), target=target)
         except UnknownService:
             return False
         except PermissionDenied as error:  # a token that may write, and not read
             log.debug("whether %s is there cannot be read: %s", service_id, error)
         try:
-            self._transport.send(agent.deregister(service_id), target=target)
+            self._transport.send(consul.agent.deregister(service_id), target=target)
         except UnknownService:
             return False
         return True
@@ -306,15 +308,15 @@ class ConsulAccess:
         Raises:
             UnknownCheck: the agent has no such TTL check; if it has lost its data, register again.
         """
-        self._transport.send(agent.update_check(check_id, CheckStatus.PASSING, output))
+        self._transport.send(consul.agent.update_check(check_id, CheckStatus.PASSING, output))
 
     def warn_check(self, check_id: str, output: str = "") -> None:
         """Reports a TTL check as warning; see `pass_check`."""
-        self._transport.send(agent.update_check(check_id, CheckStatus.WARNING, output))
+        self._transport.send(consul.agent.update_check(check_id, CheckStatus.WARNING, output))
 
     def fail_check(self, check_id: str, output: str = "") -> None:
         """Reports a TTL check as critical; see `pass_check`."""
-        self._transport.send(agent.update_check(check_id, CheckStatus.CRITICAL, output))
+        self._transport.send(consul.agent.update_check(check_id, CheckStatus.CRITICAL, output))
 
     def maintenance(self, service_id: str, enabled: bool, reason: str = "") -> None:
         """Takes a service out of every look-up, or brings it back, without touching its registration.
@@ -327,11 +329,11 @@ class ConsulAccess:
         Raises:
             UnknownService: the agent has no such service.
         """
-        self._transport.send(agent.maintenance(service_id, enabled, reason))
+        self._transport.send(consul.agent.maintenance(service_id, enabled, reason))
 
     def node_maintenance(self, enabled: bool, reason: str = "") -> None:
         """Takes everything on the agent's node out of every look-up, or brings it back."""
-        self._transport.send(agent.node_maintenance(enabled, reason))
+        self._transport.send(consul.agent.node_maintenance(enabled, reason))
 
     def agent_service(self, service_id: str) -> AgentService:
         """One service as the agent knows it.
@@ -339,7 +341,7 @@ class ConsulAccess:
         Raises:
             UnknownService: the agent has no such service.
         """
-        return self._transport.send(agent.service(service_id))
+        return self._transport.send(consul.agent.service(service_id))
 
     # --- anything else ------------------------------------------------------------------------------------
 
@@ -381,30 +383,34 @@ class ConsulAccess:
     # --- how registering works ----------------------------------------------------------------------------
 
     def _own_address(self, given: str | None, target: Target) -> str | None:
+        from consul_access.rules import addressing
+
         local = target.is_local
-        source = None if local else _pairs.route_source(target.ip or target.address.host, target.address.port)
+        source = None if local else route_source(target.ip or target.address.host, target.address.port)
         return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source)
 
     def _register(
         self, definition: ServiceDefinition, target: Target, *, replace_existing_checks: bool
     ) -> Registration:
+        from consul_access.rules import versions
+
         if versions.needs_version(definition.payload()):
             info = self._about(target)
             versions.check(definition.payload(), info.version)
         for node in definition.alias_nodes():
             self._must_exist(node, target)
-        call = agent.register(definition, replace_existing_checks=replace_existing_checks)
+        call = consul.agent.register(definition, replace_existing_checks=replace_existing_checks)
         self._transport.send(call, target=target)
         return Registration(self, definition, target)
 
     def _about(self, target: Target) -> AgentInfo:
         known = self._agents.get(target)
         if known is None:
-            known = self._agents[target] = self._transport.send(agent.about(), target=target)
+            known = self._agents[target] = self._transport.send(consul.agent.about(), target=target)
         return known
 
     def _must_exist(self, node: str, target: Target) -> None:
-        if self._transport.send(catalog.node(node), target=target) is None:
+        if self._transport.send(consul.catalog.node(node), target=target) is None:
             raise InvalidInput(
                 f"the alias check names node {node!r}, which the catalog does not know; agents of Consul 1.8 and 1.10 "
                 "crash on that, so nothing was sent. Register the node first, or correct its name"

@@ -7,16 +7,16 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from consul_access._pairs import shielded
-from consul_access.consul import agent
+from consul_access import consul
+from consul_access._pairs.threads import shielded
 from consul_access.errors import ConsulAccessError
 from consul_access.models.address import Address, Target
-from consul_access.models.catalog import AgentService
-from consul_access.models.definition import ServiceDefinition
 from consul_access.models.status import CheckStatus
 
 if TYPE_CHECKING:
     from consul_access._sync.consul import ConsulAccess
+    from consul_access.models.catalog import AgentService
+    from consul_access.models.definition import ServiceDefinition
 
 __all__ = ["Registration"]
 
@@ -65,7 +65,7 @@ class Registration:
         Raises:
             UnknownService: the agent has lost it, or it was deregistered.
         """
-        return self._access.send(agent.service(self.id), target=self._agent)
+        return self._access.send(consul.agent.service(self.id), target=self._agent)
 
     def deregister(self) -> bool:
         """Ends the registration.
@@ -97,11 +97,11 @@ class Registration:
 
     def _update_check(self, check_id: str | None, status: CheckStatus, output: str) -> None:
         known = check_id if check_id is not None else self._definition.only_ttl_check_id()
-        self._access.send(agent.update_check(known, status, output), target=self._agent)
+        self._access.send(consul.agent.update_check(known, status, output), target=self._agent)
 
     def maintenance(self, enabled: bool, reason: str = "") -> None:
         """Takes the service out of every look-up, or brings it back, without touching its registration."""
-        self._access.send(agent.maintenance(self.id, enabled, reason), target=self._agent)
+        self._access.send(consul.agent.maintenance(self.id, enabled, reason), target=self._agent)
 
     def __enter__(self) -> Self:
         return self

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field
 
 from consul_access.call import Call, Repeat, Reply, json_body, path
 from consul_access.decoding import decode, decode_list
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 from consul_access.models.catalog import AgentInfo, AgentService, Check
-from consul_access.models.definition import ServiceDefinition
 from consul_access.models.durations import Duration, go_duration, seconds
 from consul_access.models.nullable import NullAs
 from consul_access.models.status import CheckStatus
+
+if TYPE_CHECKING:
+    from consul_access.models.definition import ServiceDefinition
 
 __all__ = [
     "AgentHealth",
@@ -37,27 +39,21 @@ __all__ = [
 ]
 
 OUTPUT_LIMIT: Final = 4096
+_SERVICES: Final = cast("type[dict[str, AgentService]]", Annotated[dict[str, AgentService], NullAs(dict)])
+_CHECKS: Final = cast("type[dict[str, Check]]", Annotated[dict[str, Check], NullAs(dict)])
 _HEALTH_STATUSES: Final = frozenset({200, 404, 429, 503})
 
 
-class _Self(BaseModel):
+class _Self(BaseModel, defer_build=True):
     config: AgentInfo = Field(alias="Config")
 
 
-class _Services(RootModel[Annotated[dict[str, AgentService], NullAs(dict)]]):
-    """Services by id."""
-
-
-class _Checks(RootModel[Annotated[dict[str, Check], NullAs(dict)]]):
-    """Checks by id."""
-
-
-class _Outcome(BaseModel):
+class _Outcome(BaseModel, defer_build=True):
     status: CheckStatus = Field(alias="AggregatedStatus")
     service: AgentService | None = Field(None, alias="Service")
 
 
-class AgentHealth(BaseModel, frozen=True):
+class AgentHealth(BaseModel, frozen=True, defer_build=True):
     """How one service stands, as its own agent sees it.
 
     Args:
@@ -134,16 +130,12 @@ def service(service_id: str, *, wait: Duration | None = None, content_hash: str 
 
 def services() -> Call[dict[str, AgentService]]:
     """All services registered at this agent, by id."""
-    return Call(
-        name="agent.services", method="GET", path="/v1/agent/services", read=lambda reply: decode(_Services, reply).root
-    )
+    return Call(name="agent.services", method="GET", path="/v1/agent/services", read=partial(decode, _SERVICES))
 
 
 def checks() -> Call[dict[str, Check]]:
     """All checks at this agent, by id."""
-    return Call(
-        name="agent.checks", method="GET", path="/v1/agent/checks", read=lambda reply: decode(_Checks, reply).root
-    )
+    return Call(name="agent.checks", method="GET", path="/v1/agent/checks", read=partial(decode, _CHECKS))
 
 
 def update_check(check_id: str, status: CheckStatus | str, output: str = "") -> Call[None]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Final, Unpack
+from typing import Annotated, Final, Unpack, cast
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field
 
 from consul_access.call import Call, Reply, path
 from consul_access.decoding import decode, decode_list
@@ -20,16 +20,15 @@ _ENTRY_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy"}
 _NODE_OPTIONS: Final = _ENTRY_OPTIONS - {"tags", "meta"}
 
 
-class _Tags(RootModel[Annotated[dict[str, Annotated[list[str], NullAs(list)]], NullAs(dict)]]):
-    """Tags by service name."""
-
-
-class _NodeAndServices(BaseModel):
+class _NodeAndServices(BaseModel, defer_build=True):
     node: Annotated[Node, Field(alias="Node")]
 
 
-class _NodeAnswer(RootModel[_NodeAndServices | None]):
-    """`null` stands for a node that the catalog does not know (200 on 1.8 and 1.10)."""
+_TAGS: Final = cast(
+    "type[dict[str, list[str]]]", Annotated[dict[str, Annotated[list[str], NullAs(list)]], NullAs(dict)]
+)
+_NODE: Final = cast("type[_NodeAndServices | None]", _NodeAndServices | None)
+"""`null` stands for a node that the catalog does not know (200 on 1.8 and 1.10)."""
 
 
 def services(**query: Unpack[Query]) -> Call[ServiceTags]:
@@ -94,9 +93,9 @@ def datacenters() -> Call[list[str]]:
 
 
 def _read_tags(reply: Reply) -> ServiceTags:
-    return ServiceTags(decode(_Tags, reply).root, meta=QueryMeta(reply.headers))
+    return ServiceTags(decode(_TAGS, reply), meta=QueryMeta(reply.headers))
 
 
 def _read_node(reply: Reply) -> Node | None:
-    found = decode(_NodeAnswer, reply).root
+    found = decode(_NODE, reply)
     return None if found is None else found.node

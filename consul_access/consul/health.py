@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar, Unpack
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeVar, Unpack, cast
 
 from consul_access.call import Call, Reply, path
 from consul_access.decoding import decode_list
 from consul_access.errors import InvalidInput
-from consul_access.models.catalog import Check, HealthEntry
-from consul_access.models.instance import ServiceInstance
+from consul_access.models.instance import AllPassing, ServiceInstance, Standing
 from consul_access.models.meta import Entries
 from consul_access.models.query import Query, policy_of, render
 from consul_access.models.status import HealthPolicy
 from consul_access.rules.filtering import admits, asked_of_agent
 
+if TYPE_CHECKING:
+    from consul_access.models.catalog import Check, HealthEntry
+
 __all__ = ["checks", "instances", "node", "service", "state"]
 
-T = TypeVar("T", ServiceInstance, HealthEntry)
+
+class _Standing(Protocol):
+    @property
+    def standing(self) -> Standing: ...
+
+
+T = TypeVar("T", bound=_Standing)
 _STATES = ("any", "passing", "warning", "critical")
 
 
@@ -32,6 +41,8 @@ def instances(name: str, **query: Unpack[Query]) -> Call[Entries[ServiceInstance
 
 def service(name: str, **query: Unpack[Query]) -> Call[Entries[HealthEntry]]:
     """The instances of a service with node and checks, whole; in any state unless a policy is given."""
+    from consul_access.models.catalog import HealthEntry
+
     return _service(name, query, policy_of(query) or HealthPolicy.ANY, HealthEntry)
 
 
@@ -52,22 +63,34 @@ def state(state: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
     return _checks("health.state", state, query)
 
 
+_PASSING: Final = cast("type[ServiceInstance]", Annotated[ServiceInstance, AllPassing()])
 _CHECK_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy", "tags", "meta"}
 _PATHS = {"health.checks": "checks", "health.node": "node", "health.state": "state"}
 
 
 def _service(name: str, query: Query, policy: HealthPolicy, kind: type[T]) -> Call[Entries[T]]:
     written = render(query, scope="health", policy=asked_of_agent(policy))
-    sorted_out_here = policy is not asked_of_agent(policy)
     return Call(
         name="health.service",
         method="GET",
         path=path("v1", "health", "service", name),
-        read=partial(_admitted, kind, policy) if sorted_out_here else partial(decode_list, kind),
+        read=_reader(kind, policy),
         query=written.pairs,
         subject=name,
         patience=written.patience,
     )
+
+
+def _reader(kind: type[T], policy: HealthPolicy) -> Callable[[Reply], Entries[T]]:
+    if policy is not asked_of_agent(policy):
+        return partial(_admitted, kind, policy)
+    if policy is HealthPolicy.PASSING and kind is ServiceInstance:
+        return cast("Callable[[Reply], Entries[T]]", _read_passing)
+    return partial(decode_list, kind)
+
+
+def _read_passing(reply: Reply) -> Entries[ServiceInstance]:
+    return decode_list(_PASSING, reply)
 
 
 def _admitted(kind: type[T], policy: HealthPolicy, reply: Reply) -> Entries[T]:
@@ -77,6 +100,8 @@ def _admitted(kind: type[T], policy: HealthPolicy, reply: Reply) -> Entries[T]:
 
 
 def _checks(operation: str, name: str, query: Query) -> Call[Entries[Check]]:
+    from consul_access.models.catalog import Check
+
     written = render(query, scope="checks", known=_CHECK_OPTIONS)
     return Call(
         name=operation,

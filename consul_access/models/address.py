@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 __all__ = ["Address", "Target"]
@@ -22,7 +23,7 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """A server that requests are sent to: an address, how to speak to it, and below which path.
 
@@ -41,6 +42,19 @@ class Target:
     ip: str | None = None
 
     def __str__(self) -> str:
+        return self._text
+
+    # Worked out once: every call asks for these.
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.address, self.tls, self.prefix, self.unix_path, self.ip))
+
+    @cached_property
+    def _text(self) -> str:
         if self.unix_path is not None:
             return f"unix://{self.unix_path}"
         if self.ip is not None and self.ip != self.address.host:
@@ -58,7 +72,7 @@ class Target:
     def host_header(self) -> str:
         return "localhost" if self.unix_path is not None else str(self.address)
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
         """Whether it is on this machine for certain: a Unix socket, localhost or a loopback address."""
         host = self.ip or self.address.host

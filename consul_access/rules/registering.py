@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum
-from typing import Final
 
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 from consul_access.models.address import Address
 from consul_access.models.catalog import Weights
 from consul_access.models.checks import AnyCheck, HttpCheck
+from consul_access.models.default import DEFAULT, Default
 from consul_access.models.definition import ServiceDefinition
 from consul_access.rules.addressing import instance_id
 
-__all__ = ["DEFAULT", "Default", "definition"]
-
-
-class Default(Enum):
-    """The type of `DEFAULT`, which says: the check that is made when nothing else is said."""
-
-    CHECK = "HTTP GET /health every 10 s"
-
-
-DEFAULT: Final = Default.CHECK
+__all__ = ["definition"]
 
 
 def definition(

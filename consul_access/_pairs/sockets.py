@@ -1,0 +1,112 @@
+"""What both faces do with plain sockets, none of which waits.
+
+Sockets never block: a connection belongs to no thread and no event loop. So an async client survives a second
+`asyncio.run`, and works under asyncio and trio alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from typing import TypeAlias, cast
+
+__all__ = [
+    "SocketAddress",
+    "begin_connect",
+    "finish_connect",
+    "is_readable",
+    "left",
+    "look_up",
+    "numeric",
+    "route_source",
+    "unix",
+]
+
+SocketAddress: TypeAlias = "tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]"
+"""An address family, and an address as sockets of that family take it."""
+
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
+
+
+def left(deadline: float) -> float:
+    """Seconds until the deadline.
+
+    Raises:
+        TimeoutError: there are none.
+    """
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def begin_connect(sock: socket.socket, where: SocketAddress) -> bool:
+    """Starts to connect; whether that is still under way."""
+    sock.setblocking(False)
+    status = sock.connect_ex(where[1])
+    if status and status not in _IN_PROGRESS:
+        raise OSError(status, os.strerror(status))
+    return bool(status)
+
+
+def finish_connect(sock: socket.socket) -> None:
+    """Sees how connecting went.
+
+    Raises:
+        OSError: it went wrong.
+    """
+    status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if status:
+        raise OSError(status, os.strerror(status))
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Whether something has arrived: on an idle connection, its end."""
+    return bool(ready(sock, 0.0, writing=False))
+
+
+def ready(sock: socket.socket, seconds: float, *, writing: bool) -> bool:
+    """Waits so long at most until the socket can be read, or written; whether it can."""
+    if _poll is None:
+        return any(select.select(*(([], [sock], []) if writing else ([sock], [], [])), seconds))
+    waiting = _poll()
+    waiting.register(sock, select.POLLOUT if writing else select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
+
+
+_poll = getattr(select, "poll", None)  # Windows has none; elsewhere select stops at file number 1023
+
+
+def look_up(host: str, port: int, flags: int = 0) -> list[SocketAddress]:
+    """The addresses of a host, from the system's resolver, which knows no time limit."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, cast("tuple[str, int]", where)) for family, _, _, _, where in found]
+
+
+def numeric(host: str, port: int) -> list[SocketAddress]:
+    """The address that the host is, if it is one already; nothing is looked up."""
+    try:
+        return look_up(host, port, socket.AI_NUMERICHOST)
+    except OSError:
+        return []
+
+
+def unix(path: str) -> list[SocketAddress]:
+    """A Unix socket, as an address."""
+    return [(socket.AF_UNIX, path)]
+
+
+def route_source(ip: str, port: int) -> str | None:
+    """The local address that packets to this one leave from; None if there is no route. Nothing is sent."""
+    for family, where in numeric(ip, port):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(where)
+            return cast("str", probe.getsockname()[0])
+    return None
