@@ -21,6 +21,8 @@ from consul_access.models.instance import AllPassing, ServiceInstance, Standing
 from consul_access.models.status import CheckStatus
 
 INSTANCE: TypeAdapter[ServiceInstance] = TypeAdapter(ServiceInstance)
+# Pydantic keeps the validator of a class that was used once; the mark has to work after that as well.
+BY_HAND = ServiceInstance(id="web-1", service="web")
 ALL_PASSING: TypeAdapter[ServiceInstance] = TypeAdapter(Annotated[ServiceInstance, AllPassing()])
 ENTRY: TypeAdapter[HealthEntry] = TypeAdapter(HealthEntry)
 

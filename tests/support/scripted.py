@@ -256,11 +256,25 @@ class ScriptedServer:
         with contextlib.suppress(OSError, EOFError), contextlib.ExitStack() as stack:
             stack.callback(sock.close)
             if self.tls is not None:
-                sock = stack.enter_context(self.tls.wrap_socket(sock, server_side=True))
+                sock = stack.enter_context(self._secured(sock))
                 self._open.add(sock)
             while self._next_step(self._read(sock, number))(Connection(sock, self._ended)):
                 pass
         self._open.discard(sock)
+
+    def _secured(self, sock: socket.socket) -> ssl.SSLSocket:
+        assert self.tls is not None
+        plain = sock.dup()
+        try:
+            return self.tls.wrap_socket(sock, server_side=True)
+        except ssl.SSLError:
+            # Closing with something unread would reset the connection, and the alert be lost on its way.
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(65536):
+                pass
+            raise
+        finally:
+            plain.close()
 
     def _next_step(self, request: Recorded) -> Step:
         with self._lock:

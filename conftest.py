@@ -1,0 +1,31 @@
+"""Runs the examples of the README and of the documentation, each page beside a real agent of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import Any
+from unittest import mock
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from tests.support.agents import ConsulAgent
+
+
+def begin(namespace: dict[str, Any]) -> None:
+    """An agent that CONSUL_HTTP_ADDR names, and an empty folder to be in."""
+    stack = namespace["_page"] = contextlib.ExitStack()
+    agent = stack.enter_context(ConsulAgent())
+    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address}))
+    stack.enter_context(contextlib.chdir(stack.enter_context(tempfile.TemporaryDirectory())))
+
+
+def end(namespace: dict[str, Any]) -> None:
+    namespace["_page"].close()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"], setup=begin, teardown=end
+).pytest()
