@@ -1,7 +1,7 @@
 """One client, measured in a process of its own. Reads what to do from standard input, a JSON object a line.
 
-    {"do": "latency", "service": "bench-10", "calls": 200}      -> {"p50": s, "p99": s, "cpu": s per call}
-    {"do": "callers", "service": "bench-10", "calls": 50, "callers": 16} -> {"rate": calls per second}
+{"do": "latency", "service": "bench-10", "calls": 200}      -> {"p50": s, "p99": s, "cpu": s per call}
+{"do": "callers", "service": "bench-10", "calls": 50, "callers": 16} -> {"rate": calls per second}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every error this library raises, by what it means for the caller.
+"""Every error this library raises, by what it means for the caller::
 
     ConsulAccessError
     ├── InvalidInput (ValueError)      refused here; nothing was sent

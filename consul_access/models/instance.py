@@ -149,17 +149,17 @@ class ServiceInstance:
 
     @property
     def status(self) -> CheckStatus:
-        """How it stands over all its checks: maintenance, then critical, warning, passing."""
+        """How it stands over all its checks; maintenance counts most, then critical, warning, passing."""
         return self.standing.overall
 
     @property
     def host(self) -> str:
-        """The IP address or name to call: the service's own, else its node's; empty when neither can be called."""
+        """The IP address or name to call, the service's own or else its node's; empty when neither can be called."""
         return effective_host(self.service_address, self.node_address, synced=bool(self.source))
 
     @property
     def port(self) -> int:
-        """The port to call: the service's own, else the default one of its named ports, else the first; 0 for none."""
+        """The port to call, the service's own, else the default one of its named ports, else the first; 0 for none."""
         if self.service_port:
             return self.service_port
         return effective_port(0, self._ports())

@@ -37,7 +37,7 @@ class HealthPolicy(StrEnum):
     PASSING = "passing"
     """All checks of the instance and of its node pass. The default."""
     PASSING_OR_WARNING = "passing_or_warning"
-    """None is critical: what Consul's DNS answers."""
+    """None is critical, which is what Consul's DNS answers."""
     SERVICE_CHECKS_ONLY = "service_checks_only"
     """All checks of the instance itself pass; its node's do not count, unless the node is under maintenance."""
     ANY = "any"

@@ -609,7 +609,6 @@ def test_ten_thousand_early_cancellations_lose_no_slot(consul, backend):
     async def story():
         settings = ConsulSettings.load(url=consul.url, max_connections=4, environ={})
         async with AsyncConsulAccess(settings=settings) as access:
-
             cancelled = 0
 
             async def cancel_after(delay: float) -> None:
