@@ -44,6 +44,7 @@ _TEXTS: tuple[tuple[int, str, type[ConsulAccessError], str], ...] = (
     (_ANY, "does not have associated ttl", UnknownCheck, "the agent has no TTL check of that id"),
     (_ANY, "unknown check", UnknownCheck, "the agent has no check of that id"),
     (_ANY, "unknown service", UnknownService, "the agent has no service of that id"),
+    (_ANY, "no service registered with id", UnknownService, "the agent has no service of that id"),
     (_ANY, "scripts are disabled", FeatureDisabled, "this agent runs no script or docker checks"),
     (_ANY, "consul enterprise feature", FeatureDisabled, "this agent is not Consul Enterprise"),
     (_ANY, "json: unknown field", UnsupportedByAgent, "the agent's version does not know a field of the request"),

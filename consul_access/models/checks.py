@@ -334,7 +334,8 @@ class AliasCheck(_Check):
     Args:
         service: the other service's id.
         node: the node it is on, or a node alone. It must exist: agents of Consul 1.8 and 1.10 crash if it does not,
-            so it is looked up before the registration is sent.
+            so it is looked up before the registration is sent. Agents of 1.8.7 also freeze for up to a minute when
+            an alias of a node is removed or registered again (observed).
 
     The other arguments are those of `HttpCheck`.
     """
