@@ -160,7 +160,7 @@ def _segment(segment: str) -> str:
         return segment
     if not isinstance(segment, str):
         raise InvalidInput(f"{segment!r} must be a text")
-    if not segment or segment in {".", ".."}:
+    if not segment or segment.startswith("/") or "//" in segment or {".", ".."}.intersection(segment.split("/")):
         raise InvalidInput(f"{segment!r} cannot be looked up over HTTP: a server would clean it out of the path")
     if not segment.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in segment):
         raise InvalidInput(f"{segment!r} holds a control character; names and ids may not")
@@ -178,7 +178,7 @@ def json_body(value: object) -> bytes:
     """
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"cannot be sent as JSON: {error}") from error
 
 

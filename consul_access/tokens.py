@@ -6,10 +6,11 @@ No token is ever part of a repr, a log line or an error.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from pydantic import SecretStr
 
@@ -142,10 +143,15 @@ class FunctionToken:
 
     def refresh(self) -> str | None | Awaitable[str | None]:
         """What the function returns now."""
+        if inspect.iscoroutinefunction(self._function):
+            return self._asked_async()
         answer = self._function()
         if answer is None or isinstance(answer, str | SecretStr):
             return self._keep(answer)
         return self._awaited(answer)
+
+    async def _asked_async(self) -> str | None:
+        return self._keep(await cast("Awaitable[TokenValue]", self._function()))
 
     async def _awaited(self, answer: Awaitable[TokenValue]) -> str | None:
         return self._keep(await answer)

@@ -20,7 +20,11 @@ __all__ = ["AnswerReader", "Broken", "Limits", "Request", "WireAnswer", "unpack"
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
+_CHUNK_FRAME: Final = 16
+"""What a chunk costs on the wire at most: its length in hexadecimal, and two line breaks."""
 _UNPACK_STEP: Final = 64 * 1024
+_PACKED_STEP: Final = 4 * 1024
+"""zlib copies what it leaves of its input, so it is given little at a time."""
 
 
 class RequestHeaders:
@@ -121,6 +125,7 @@ class AnswerReader:
         "_method",
         "_parser",
         "_size",
+        "_status",
         "_surplus",
         "_until_eof",
     )
@@ -135,8 +140,7 @@ class AnswerReader:
         self._method = method
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
-        self._size = 0
-        self._fed = 0
+        self._status = self._size = self._fed = 0
         self._headers_done = self._complete = False
         self._until_eof = self._surplus = self._keep_alive = False
         self._error: BadAnswer | None = None
@@ -151,7 +155,7 @@ class AnswerReader:
 
         Raises:
             BadAnswer: this is not HTTP/1.1.
-            AnswerTooLarge: the headers exceed 64 KiB, or the body its limit.
+            AnswerTooLarge: the headers (or what comes after the last chunk) exceed 64 KiB, or the body its limit.
         """
         self._fed += len(data)
         try:
@@ -164,9 +168,13 @@ class AnswerReader:
             self._surplus = True  # the answer stands; what came after it condemns the connection
         if self._error is not None:
             raise self._error
-        if not self._headers_done and self._fed > MAX_HEADER_BYTES:
+        if not self._complete and self._frame() > MAX_HEADER_BYTES:
             raise AnswerTooLarge(f"the answer's headers exceed {MAX_HEADER_BYTES} bytes")
         return self._complete
+
+    def _frame(self) -> int:
+        """How many bytes came that are not the body's: headers, trailers, whatever chunks carry beside it."""
+        return self._fed - self._size - _CHUNK_FRAME * len(self._body)
 
     def feed_eof(self) -> None:
         """Takes the end of the connection, which ends an answer that states no length.
@@ -188,7 +196,7 @@ class AnswerReader:
         """The complete answer."""
         reusable = self._keep_alive and not self._surplus and not self._until_eof
         return WireAnswer(
-            status=self._parser.get_status_code(),
+            status=self._status,
             headers=Headers(self._headers),
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
             reusable=reusable,
@@ -202,7 +210,7 @@ class AnswerReader:
             self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete:
+        if not self._headers_done:  # trailers are none of the headers
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -211,7 +219,7 @@ class AnswerReader:
         status = self._parser.get_status_code()
         if status < 200:
             return
-        self._headers_done = True
+        self._headers_done, self._status = True, status  # by the end, the parser may be reading something else
         length = _value(self._headers, b"content-length")
         if self._method == "HEAD":
             self._complete = True
@@ -269,19 +277,23 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
 
 def _gunzip(data: bytes, limit: int) -> bytes:
     pieces: list[bytes] = []
-    size = 0
-    while data:  # one round a gzip member
-        packed = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        while not packed.eof:
-            piece = packed.decompress(data, _UNPACK_STEP)
-            data = packed.unconsumed_tail
-            size += len(piece)
-            if size > limit:
-                raise AnswerTooLarge(f"the answer unpacks to more than {limit} bytes")
-            if not piece and not packed.eof:
-                raise zlib.error("it ends too early")
-            pieces.append(piece)
-        data = packed.unused_data
+    size = taken = 0
+    rest = b""
+    member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    while rest or taken < len(data):
+        if not rest:
+            rest = data[taken : taken + _PACKED_STEP]
+            taken += _PACKED_STEP
+        if member.eof:
+            member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        piece = member.decompress(rest, _UNPACK_STEP)
+        rest = member.unused_data if member.eof else member.unconsumed_tail
+        size += len(piece)
+        if size > limit:
+            raise AnswerTooLarge(f"the answer unpacks to more than {limit} bytes")
+        pieces.append(piece)
+    if not member.eof:
+        raise zlib.error("it ends too early")
     return b"".join(pieces)
 
 

@@ -147,7 +147,13 @@ def test_headers_of_a_preliminary_answer_are_forgotten() -> None:
 
 def test_one_reader_reads_the_answers_of_a_connection_one_after_the_other() -> None:
     reader = AnswerReader(LIMIT)
-    for data, body in ((PLAIN, b"[]"), (CHUNKED, b"[1,2,3]"), (EMPTY, b""), (REFUSAL, b"No cluster leader"), (PLAIN, b"[]")):
+    for data, body in (
+        (PLAIN, b"[]"),
+        (CHUNKED, b"[1,2,3]"),
+        (EMPTY, b""),
+        (REFUSAL, b"No cluster leader"),
+        (PLAIN, b"[]"),
+    ):
         reader.expect("GET")
         assert not reader.begun
         assert reader.feed(data)

@@ -29,6 +29,8 @@ RULES: dict[str, str] = {
     r"\b_pairs\.tasks\b": "_pairs.threads",
     r"\b__aenter__\b": "__enter__",
     r"\b__aexit__\b": "__exit__",
+    r"\b__aiter__\b": "__iter__",
+    r"\baiter\b": "iter",
     r"\baclose\b": "close",
     r"\baread\b": "read",
     r"\bhandle_async_request\b": "handle_request",

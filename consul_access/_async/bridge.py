@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from typing import cast
 
 import httpx
 
@@ -83,15 +84,22 @@ class AsyncForeignCarrier:
         return WireAnswer(response.status_code, Headers(response.headers.raw), body, reusable=True)
 
     async def _body(self, response: httpx.Response, limits: Limits) -> bytes:
+        if not hasattr(response.stream, "__aiter__"):
+            raise TypeError(f"it answered with a {type(response.stream).__name__}, which belongs to the other face")
         pieces: list[bytes] = []
         size = 0
-        async for piece in _stream(response):
-            size += len(piece)
-            if size > self._max_bytes:
-                raise AnswerTooLarge(f"the answer's body exceeds {self._max_bytes} bytes")
-            if time.monotonic() > limits.deadline:
-                raise DeadlineExceeded("the time for the whole call ran out while the answer came")
-            pieces.append(piece)
+        stream = aiter(cast("AsyncIterable[bytes]", response.stream))
+        try:
+            async for piece in stream:
+                size += len(piece)
+                if size > self._max_bytes:
+                    raise AnswerTooLarge(f"the answer's body exceeds {self._max_bytes} bytes")
+                if time.monotonic() > limits.deadline:
+                    raise DeadlineExceeded("the time for the whole call ran out while the answer came")
+                pieces.append(piece)
+        finally:
+            if isinstance(stream, AsyncGenerator):  # left half-way, it is not closed by itself
+                await stream.aclose()
         return b"".join(pieces)
 
     async def pin(self, target: Target, _limits: Limits) -> Target:
@@ -136,15 +144,6 @@ class AsyncCarrierTransport(httpx.AsyncBaseTransport):
 def stock_transport(tls: Callable[[], ssl.SSLContext], target: Target) -> httpx.AsyncBaseTransport:
     """What httpx itself would send with; asked only when a test tool has replaced its inside."""
     return httpx.AsyncHTTPTransport(verify=tls() if target.tls else False, uds=target.unix_path, trust_env=False)
-
-
-async def _stream(response: httpx.Response) -> AsyncIterator[bytes]:
-    if not isinstance(response.stream, httpx.AsyncByteStream):
-        raise TypeError(
-            f"the transport answered with a {type(response.stream).__name__}, which belongs to the other face"
-        )
-    async for piece in response.stream:
-        yield piece
 
 
 def _httpx_request(request: Request, limits: Limits) -> httpx.Request:

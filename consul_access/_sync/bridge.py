@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from typing import cast
 
 import httpx
 
@@ -82,15 +83,22 @@ class ForeignCarrier:
         return WireAnswer(response.status_code, Headers(response.headers.raw), body, reusable=True)
 
     def _body(self, response: httpx.Response, limits: Limits) -> bytes:
+        if not hasattr(response.stream, "__iter__"):
+            raise TypeError(f"it answered with a {type(response.stream).__name__}, which belongs to the other face")
         pieces: list[bytes] = []
         size = 0
-        for piece in _stream(response):
-            size += len(piece)
-            if size > self._max_bytes:
-                raise AnswerTooLarge(f"the answer's body exceeds {self._max_bytes} bytes")
-            if time.monotonic() > limits.deadline:
-                raise DeadlineExceeded("the time for the whole call ran out while the answer came")
-            pieces.append(piece)
+        stream = iter(cast("Iterable[bytes]", response.stream))
+        try:
+            for piece in stream:
+                size += len(piece)
+                if size > self._max_bytes:
+                    raise AnswerTooLarge(f"the answer's body exceeds {self._max_bytes} bytes")
+                if time.monotonic() > limits.deadline:
+                    raise DeadlineExceeded("the time for the whole call ran out while the answer came")
+                pieces.append(piece)
+        finally:
+            if isinstance(stream, Generator):  # left half-way, it is not closed by itself
+                stream.close()
         return b"".join(pieces)
 
     def pin(self, target: Target, _limits: Limits) -> Target:
@@ -135,15 +143,6 @@ class CarrierTransport(httpx.BaseTransport):
 def stock_transport(tls: Callable[[], ssl.SSLContext], target: Target) -> httpx.BaseTransport:
     """What httpx itself would send with; asked only when a test tool has replaced its inside."""
     return httpx.HTTPTransport(verify=tls() if target.tls else False, uds=target.unix_path, trust_env=False)
-
-
-def _stream(response: httpx.Response) -> Iterator[bytes]:
-    if not isinstance(response.stream, httpx.ByteStream):
-        raise TypeError(
-            f"the transport answered with a {type(response.stream).__name__}, which belongs to the other face"
-        )
-    for piece in response.stream:
-        yield piece
 
 
 def _httpx_request(request: Request, limits: Limits) -> httpx.Request:

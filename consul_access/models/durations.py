@@ -17,7 +17,7 @@ Duration = str | float | timedelta
 """Seconds as a number, a `timedelta`, or a Go duration such as `1m30s`."""
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|μs|ns)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|μs|ns)")
 _WHOLE = re.compile(rf"\+?(?:{_PART.pattern})+")
 _LONGEST = 290 * 365 * 86400.0
 """Go counts nanoseconds in 64 bits: about 292 years."""
@@ -38,7 +38,7 @@ def seconds(value: Duration, *, what: str) -> float:
     elif isinstance(value, str):
         length = _parse(value, what)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        length = float(value)
+        length = float(value) if value <= _LONGEST else math.inf  # a float cannot hold every int
     else:
         raise InvalidInput(f"{what}={value!r} is no duration: write seconds, '1m30s' or a timedelta")
     if not math.isfinite(length) or length < 0 or length > _LONGEST:

@@ -32,7 +32,8 @@ Host = Annotated[str, Field(pattern=rf"^(?:|{_IPV4}|{_IPV6}|{_NAME})$", max_leng
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 """A port, or 0 for none. Agents store -1 and 70000 too."""
 
-_NOWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - refused, not bound
+_ZEROS = "0:."
+"""What `0.0.0.0` and `::` consist of, in every spelling."""
 _LOOPBACK = re.compile(r"127\.|::1$|localhost$")
 _PORT_MARK = "port-"
 
@@ -77,9 +78,9 @@ def effective_host(service_address: str, node_address: str, *, synced: bool) -> 
         synced: the node stands for an outside source, such as catalog sync's `k8s-sync`, and its loopback address
             leads nowhere.
     """
-    if service_address not in _NOWHERE:
+    if service_address.strip(_ZEROS):
         return service_address
-    if node_address in _NOWHERE or (synced and _LOOPBACK.match(node_address)):
+    if not node_address.strip(_ZEROS) or (synced and _LOOPBACK.match(node_address)):
         return ""
     return node_address
 
@@ -134,5 +135,5 @@ def _marked_ports(meta: Mapping[str, str]) -> dict[str, int]:
     return {
         name: int(value)
         for name, value in marks.items()
-        if value.isascii() and value.isdigit() and 0 < int(value) < 65536
+        if value.isascii() and value.isdigit() and len(value) < 6 and 0 < int(value) < 65536
     }

@@ -142,6 +142,8 @@ class Meta:
         self._name = name
 
     def __getitem__(self, key: str) -> Field:
+        if not isinstance(key, str):
+            raise InvalidInput(f"meta[{key!r}] cannot be asked for: its keys are texts")
         return Field(_Selector(self._name, key))
 
     def contains(self, key: str) -> Filter:
@@ -200,7 +202,7 @@ def _check(status: CheckStatus | str | None, name: str | None, check_id: str | N
         # Two at once would each be answered by another check: go-bexpr has no way to speak of one and the same.
         raise InvalidInput("ask about one property of a check: status=, name= or id=")
     ((key, value),) = given
-    if key == "Status" and value not in {"passing", "warning", "critical"}:
+    if key == "Status" and value not in ("passing", "warning", "critical"):
         raise InvalidInput(
             f"status={str(value)!r} is none that a check can have: write 'passing', 'warning' or 'critical'"
         )

@@ -223,4 +223,6 @@ class AllPassing:
         ]
         schema["schema"] = arguments
         schema.pop("ref", None)
+        # Pydantic's core would use the validator of the class itself, once there is one; not for generic classes.
+        schema["generic_origin"] = schema["cls"]
         return cast("CoreSchema", schema)

@@ -92,7 +92,7 @@ def render(
     if policy is HealthPolicy.PASSING:
         pairs.append(("passing", "1"))
     pairs += [("tag", tag) for tag in _texts("tags", query.get("tags", ()))]
-    pairs += [("node-meta", f"{key}:{value}") for key, value in query.get("node_meta", {}).items()]
+    pairs += [("node-meta", f"{_node_key(key)}:{value}") for key, value in _pairs("node_meta", query)]
     pairs += [
         (name, _text(option, value)) for option, name in _PASSED_ON.items() if (value := query.get(option)) is not None
     ]
@@ -132,7 +132,27 @@ def _text(option: str, value: object) -> str:
 
 
 def _texts(option: str, value: str | Iterable[str]) -> list[str]:
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        raise InvalidInput(f"{option}={value!r} must be a text or a list of texts")
     return [_text(option, item) for item in ([value] if isinstance(value, str) else value)]
+
+
+def _pairs(option: Literal["meta", "node_meta"], query: Query) -> Iterable[tuple[str, str]]:
+    given: object = query.get(option, {})
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"{option}={given!r} must be texts by name, such as {{'version': '2'}}")
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise InvalidInput(
+                f"{option}={{{key!r}: {value!r}}}: the registry's meta holds texts only, so compare with one"
+            )
+        yield _text(option, key), value
+
+
+def _node_key(key: str) -> str:
+    if ":" in key:
+        raise InvalidInput(f"node_meta={{{key!r}: ...}}: a key with ':' cannot be asked for, agents would cut it there")
+    return key
 
 
 def _consistency(query: Query) -> list[tuple[str, str | None]]:
@@ -161,19 +181,11 @@ def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
 
 
 def _fields(query: Query, scope: Scope) -> str:
-    wanted = [
-        F.service.meta[_text("meta", key)] == _meta_value(key, value) for key, value in query.get("meta", {}).items()
-    ]
+    wanted = [F.service.meta[key] == value for key, value in _pairs("meta", query)]
     combined = wanted[0]
     for another in wanted[1:]:
         combined &= another
     return combined.render(scope)
-
-
-def _meta_value(key: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidInput(f"meta={{{key!r}: {value!r}}}: the registry's meta holds texts only, so compare with one")
-    return value
 
 
 def _waiting(query: Query) -> Rendered:

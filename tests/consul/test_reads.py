@@ -40,7 +40,9 @@ READS: dict[str, Callable[[], Call[Any]]] = {
 
 
 def reply(body: object) -> Reply:
-    return Reply(200, Headers([(b"X-Consul-Index", b"7")]), body if isinstance(body, bytes) else json.dumps(body).encode())
+    return Reply(
+        200, Headers([(b"X-Consul-Index", b"7")]), body if isinstance(body, bytes) else json.dumps(body).encode()
+    )
 
 
 # --- what is sent -----------------------------------------------------------------------------------------
@@ -260,7 +262,8 @@ TREES = st.recursive(
 )
 NODES = st.fixed_dictionaries({}, optional={"Node": TREES, "Address": LEAVES, "Meta": TREES})
 METAS = st.dictionaries(
-    st.sampled_from(["external-source", "port-http", "a"]), st.sampled_from(["kubernetes", "80", "", "9" * 4400]) | LEAVES
+    st.sampled_from(["external-source", "port-http", "a"]),
+    st.sampled_from(["kubernetes", "80", "", "9" * 4400]) | LEAVES,
 )
 SERVICES = st.fixed_dictionaries(
     {"ID": st.text(max_size=3) | LEAVES, "Service": st.text(max_size=3)},
@@ -272,7 +275,16 @@ ANSWERS = TREES | st.lists(ENTRIES | TREES, max_size=3)
 
 def handle(entry: Any) -> None:
     """Asks an entry for everything it can be asked for."""
-    for question in ("host", "status", "kubernetes", "port", "effective_port", "effective_address", "address", "instance"):
+    for question in (
+        "host",
+        "status",
+        "kubernetes",
+        "port",
+        "effective_port",
+        "effective_address",
+        "address",
+        "instance",
+    ):
         try:
             getattr(entry, question, None)
         except ConsulAccessError:
@@ -331,7 +343,9 @@ def test_a_node_that_the_catalog_does_not_know_is_none() -> None:
 
 
 def test_a_node_is_read_from_its_part_of_the_answer() -> None:
-    found = catalog.node("n1").read(reply({"Node": {"Node": "n1", "Address": "10.0.0.1", "Meta": None}, "Services": {}}))
+    found = catalog.node("n1").read(
+        reply({"Node": {"Node": "n1", "Address": "10.0.0.1", "Meta": None}, "Services": {}})
+    )
 
     assert found is not None
     assert (found.name, found.address) == ("n1", "10.0.0.1")

@@ -6,7 +6,16 @@ import time
 
 import pytest
 
-from consul_access import Address, CheckStatus, F, FilterError, HealthPolicy, InvalidInput, NoInstances, UnknownDatacenter
+from consul_access import (
+    Address,
+    CheckStatus,
+    F,
+    FilterError,
+    HealthPolicy,
+    InvalidInput,
+    NoInstances,
+    UnknownDatacenter,
+)
 from consul_access.consul import catalog, health, status
 from tests.support.waiting import eventually
 
@@ -19,7 +28,8 @@ CRITICAL = {"TTL": "1h", "Status": "critical"}
 def shop(consul):
     """Four instances, one in each state."""
     for name, port, check in (("ok", 1, PASSING), ("warn", 2, WARNING), ("bad", 3, CRITICAL), ("away", 4, PASSING)):
-        consul.register("shop", id=name, port=port, address="10.0.0.5", check=check, tags=[name, "all"], meta={"n": name})
+        about = {"check": check, "tags": [name, "all"], "meta": {"n": name}}
+        consul.register("shop", id=name, port=port, address="10.0.0.5", **about)
     consul.request("PUT", "/v1/agent/service/maintenance/away?enable=true&reason=disk")
     eventually(lambda: "_service_maintenance:away" in consul.request("GET", "/v1/health/checks/shop")[1])
     return consul

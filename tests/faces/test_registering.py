@@ -241,7 +241,8 @@ def test_a_ttl_check_is_reported(face, consul):
         async with face.access(url=consul.url) as access:
             web = await access.register_service("web", "10.0.0.5", 80, check=TtlCheck("1h"))
             check_id = f"service:{web.id}"
-            for report, status in ((web.pass_check, "passing"), (web.warn_check, "warning"), (web.fail_check, "critical")):
+            reports = ((web.pass_check, "passing"), (web.warn_check, "warning"), (web.fail_check, "critical"))
+            for report, status in reports:
                 await report(output=f"now {status}")
                 (check,) = await access.send(health.checks("web"))
                 assert (check.status, check.output) == (status, f"now {status}")

@@ -132,7 +132,9 @@ def test_the_service_of_an_agent_has_a_content_hash() -> None:
     assert AgentService.model_validate(answer).content_hash == "d0"
 
 
-@pytest.mark.parametrize(("passing", "warning"), [(0, 1), (65536, 1), (1, -1), (1, 65536), (True, 1), ("1", 1), (1.5, 1)])
+@pytest.mark.parametrize(
+    ("passing", "warning"), [(0, 1), (65536, 1), (1, -1), (1, 65536), (True, 1), ("1", 1), (1.5, 1)]
+)
 def test_weights_that_no_agent_takes_are_refused(passing: Any, warning: Any) -> None:
     with pytest.raises(InvalidInput, match="out of bounds"):
         Weights.checked(passing, warning)

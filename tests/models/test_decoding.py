@@ -20,7 +20,10 @@ def reply(body: bytes, index: str = "7") -> Reply:
 
 
 def entry(**service: object) -> dict[str, Any]:
-    return {"Node": {"Node": "n1", "Address": "10.0.0.1"}, "Service": {"ID": "a", "Service": "a", "Port": 80, **service}}
+    return {
+        "Node": {"Node": "n1", "Address": "10.0.0.1"},
+        "Service": {"ID": "a", "Service": "a", "Port": 80, **service},
+    }
 
 
 def entries(*found: object) -> Reply:

@@ -72,7 +72,7 @@ def test_lengths_are_written_as_go_writes_them(value: float | timedelta, text: s
         ("500ms", 0.5),
         ("7us", 7e-6),
         ("7µs", 7e-6),
-        ("7μs", 7e-6),  # noqa: RUF001 - Go reads both of Unicode's letters
+        ("7μs", 7e-6),
         ("7ns", 7e-9),
         ("1m1ms", 60.001),
     ],
@@ -84,7 +84,25 @@ def test_texts_that_go_reads_are_read_and_sent_unchanged(text: str, length: floa
 
 @pytest.mark.parametrize(
     "text",
-    ["", "10", "5.5", "s", "10 s", " 10s", "10s\n", "10S", "1d", "1w", "-5s", "1m-30s", "1e3s", "+", ".s", "nan", "infs"],
+    [
+        "",
+        "10",
+        "5.5",
+        "s",
+        "10 s",
+        " 10s",
+        "10s\n",
+        "10S",
+        "1d",
+        "1w",
+        "-5s",
+        "1m-30s",
+        "1e3s",
+        "+",
+        ".s",
+        "nan",
+        "infs",
+    ],
 )
 def test_texts_that_go_does_not_read_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"^wait="):

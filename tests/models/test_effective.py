@@ -68,7 +68,9 @@ def test_ports_are_ports(port: int) -> None:
     assert PORT.validate_json(str(port)) == port
 
 
-@pytest.mark.parametrize("port", ["-1", "65536", "70000", "99999", '"80"', "80.0", "true", "null", "[80]", "1e3", "9" * 40])
+@pytest.mark.parametrize(
+    "port", ["-1", "65536", "70000", "99999", '"80"', "80.0", "true", "null", "[80]", "1e3", "9" * 40]
+)
 def test_what_nobody_can_listen_on_is_no_port(port: str) -> None:
     with pytest.raises(ValidationError):
         PORT.validate_json(port)
@@ -140,7 +142,11 @@ def test_an_address_has_host_and_port() -> None:
 
 @pytest.mark.parametrize(
     ("host", "port", "text"),
-    [("", 80, "has registered no address that can be called"), ("10.0.0.5", 0, "has registered no port"), ("", 0, "no")],
+    [
+        ("", 80, "has registered no address that can be called"),
+        ("10.0.0.5", 0, "has registered no port"),
+        ("", 0, "no"),
+    ],
 )
 def test_an_instance_without_host_or_port_says_which_is_missing(host: str, port: int, text: str) -> None:
     with pytest.raises(NoInstances, match=f"instance 'web-1' {text}" if text != "no" else text):

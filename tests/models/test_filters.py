@@ -92,9 +92,7 @@ def test_questions_are_written_as_consul_reads_them(question: Filter, text: str)
 def test_combined_questions_keep_their_parentheses() -> None:
     question = (F.service.id == "a") | (F.service.id == "b") & ~F.service.tags.contains("c")
 
-    assert str(question) == (
-        '(Service.ID == "a") or ((Service.ID == "b") and (not ("c" in Service.Tags)))'
-    )
+    assert str(question) == ('(Service.ID == "a") or ((Service.ID == "b") and (not ("c" in Service.Tags)))')
 
 
 @pytest.mark.parametrize(

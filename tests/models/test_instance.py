@@ -195,14 +195,18 @@ CHECKS = st.lists(
     max_size=4,
 )
 PORTS = st.lists(
-    st.fixed_dictionaries({"Port": st.integers(1, 65535)}, optional={"Name": st.text(max_size=4), "Default": st.booleans()}),
+    st.fixed_dictionaries(
+        {"Port": st.integers(1, 65535)}, optional={"Name": st.text(max_size=4), "Default": st.booleans()}
+    ),
     max_size=3,
 )
 TEXT_MAPS = st.dictionaries(st.sampled_from(["external-source", "port-http", "a"]), st.text(max_size=5), max_size=3)
 HOSTS = st.sampled_from(["", "0.0.0.0", "10.0.0.5", "127.0.0.1", "::1", "web.example", "http://evil", "a b"])
 ENTRIES = st.fixed_dictionaries(
     {
-        "Node": st.fixed_dictionaries({"Node": st.text(max_size=3)}, optional={"Address": HOSTS, "Meta": TEXT_MAPS | st.none()}),
+        "Node": st.fixed_dictionaries(
+            {"Node": st.text(max_size=3)}, optional={"Address": HOSTS, "Meta": TEXT_MAPS | st.none()}
+        ),
         "Service": st.fixed_dictionaries(
             {"ID": st.text(max_size=3), "Service": st.text(max_size=3)},
             optional={

@@ -191,7 +191,12 @@ def test_patience_is_always_longer_than_the_agent_waits(wait: float) -> None:
 
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.binary(max_size=3),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.binary(max_size=3),
     st.lists(st.text(max_size=4) | st.integers(), max_size=3),
     st.dictionaries(st.text(max_size=4), st.text(max_size=4) | st.integers(), max_size=3),
 )

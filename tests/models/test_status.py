@@ -40,7 +40,9 @@ def test_maintenance_is_told_by_the_id_of_the_check(check_id: str) -> None:
     assert check_status(check_id, CRITICAL) is MAINTENANCE
 
 
-@pytest.mark.parametrize("check_id", ["", "serfHealth", "service:web-1", "_node_maintenance2", "x_service_maintenance:"])
+@pytest.mark.parametrize(
+    "check_id", ["", "serfHealth", "service:web-1", "_node_maintenance2", "x_service_maintenance:"]
+)
 def test_other_ids_leave_a_critical_check_critical(check_id: str) -> None:
     assert check_status(check_id, CRITICAL) is CRITICAL
 

@@ -26,7 +26,9 @@ class Thrown:
         return self.falls.pop(0)
 
 
-def instance(name: str, passing: int = 1, warning: int = 1, status: CheckStatus = CheckStatus.PASSING) -> ServiceInstance:
+def instance(
+    name: str, passing: int = 1, warning: int = 1, status: CheckStatus = CheckStatus.PASSING
+) -> ServiceInstance:
     return ServiceInstance(
         id=name, service="web", passing_weight=passing, warning_weight=warning, standing=Standing(status, status)
     )

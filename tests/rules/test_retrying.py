@@ -86,7 +86,13 @@ def test_a_final_refusal_asks_for_no_pause() -> None:
 
 # --- whether to try again ---------------------------------------------------------------------------------
 
-LATER: list[ConsulAccessError] = [ConnectionLost("x"), NoLeader("x"), RateLimited("x"), ServerError("x"), ConnectFailed("x")]
+LATER: list[ConsulAccessError] = [
+    ConnectionLost("x"),
+    NoLeader("x"),
+    RateLimited("x"),
+    ServerError("x"),
+    ConnectFailed("x"),
+]
 NEVER: list[ConsulAccessError] = [PermissionDenied("x"), FilterError("x"), TlsError("x"), BadAnswer("x")]
 
 

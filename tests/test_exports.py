@@ -1,0 +1,114 @@
+"""The front door: what is public, what it costs to open, and that both faces are the same."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import consul_access
+from consul_access import AsyncConsulAccess, AsyncRegistration, ConsulAccess, Registration
+
+PACKAGE = Path(consul_access.__file__).parent
+
+
+def test_every_public_name_can_be_had():
+    for name in consul_access.__all__:
+        assert getattr(consul_access, name) is not None
+    assert set(consul_access.__all__) == set(dir(consul_access))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Consul"):
+        _ = consul_access.Consul
+
+
+def test_type_checkers_and_the_interpreter_see_the_same_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module.removeprefix("consul_access.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    assert seen == consul_access._ROOM_OF
+
+
+def test_the_names_of_the_design_are_public():
+    names = (
+        "ConsulAccess AsyncConsulAccess Registry AsyncRegistry Address ServiceInstance Registration CatalogEntry "
+        "HealthEntry Node Check CheckStatus HttpCheck TcpCheck GrpcCheck TtlCheck ScriptCheck AliasCheck UdpCheck "
+        "H2PingCheck DockerCheck OsServiceCheck Weights HealthPolicy F RetryPolicy ConsulSettings Call Reply"
+    )
+    for name in names.split():
+        assert name in consul_access.__all__
+
+
+def test_importing_the_package_loads_next_to_nothing():
+    code = (
+        "import sys, json; before = set(sys.modules); import consul_access;"
+        "print(json.dumps(list(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    loaded = set(json.loads(done.stdout))
+    assert {name for name in loaded if name.startswith("consul_access")} == {"consul_access", "consul_access._version"}
+    assert not loaded & {"httpx", "pydantic", "anyio", "asyncio", "tenacity", "typing", "ssl"}
+
+
+def test_a_look_up_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loop():
+    code = (
+        "import sys, consul_access\n"
+        "access = consul_access.ConsulAccess(port=1, retry=consul_access.RetryPolicy.none())\n"
+        "access._transport._request\n"
+        "import consul_access.consul as consul; consul.health.instances('web')\n"
+        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "set()"
+
+
+def public(kind: type) -> dict[str, inspect.Signature]:
+    members = inspect.getmembers(kind, lambda value: inspect.isfunction(value) or isinstance(value, property))
+    return {
+        name: inspect.signature(value if inspect.isfunction(value) else value.fget)
+        for name, value in members
+        if not name.startswith("_") or name == "__init__"
+    }
+
+
+def without_colour(text: str) -> str:
+    return text.replace("Async", "").replace("aclose", "close").replace("_async", "_sync")
+
+
+@pytest.mark.parametrize(("tasks", "threads"), [(AsyncConsulAccess, ConsulAccess), (AsyncRegistration, Registration)])
+def test_both_faces_have_the_same_methods_with_the_same_arguments(tasks, threads):
+    theirs = {without_colour(name): without_colour(str(signature)) for name, signature in public(tasks).items()}
+    ours = {name: str(signature) for name, signature in public(threads).items()}
+    assert theirs == ours
+    assert len(ours) > 8
+
+
+@pytest.mark.parametrize(("tasks", "threads"), [(AsyncConsulAccess, ConsulAccess), (AsyncRegistration, Registration)])
+def test_both_faces_are_documented_alike_and_awaited_where_they_wait(tasks, threads):
+    for name in public(tasks):
+        mine, theirs = getattr(tasks, name), getattr(threads, without_colour(name))
+        if isinstance(mine, property):
+            continue
+        assert mine.__doc__ or name == "__init__"
+        assert without_colour(mine.__doc__ or "") == (theirs.__doc__ or "")
+        assert not inspect.iscoroutinefunction(theirs)
+        assert inspect.iscoroutinefunction(mine) or name in {"__init__", "on_exchange"}
+
+
+def test_every_public_thing_is_documented_in_one_sentence_first():
+    for name in consul_access.__all__:
+        value = getattr(consul_access, name)
+        if inspect.isclass(value):
+            first = (value.__doc__ or "").strip().split("\n\n")[0]
+            assert first.endswith((".", "::", ":", "?")), name

@@ -1,0 +1,67 @@
+"""Where real servers come from."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tools import servers
+
+DEB822 = """\
+Types: deb
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/some.gpg
+
+Types: deb
+URIs: http://mirror.example/debian-security
+Suites: bookworm-security
+Components: main
+"""
+CLASSIC = """\
+# deb http://commented.example/debian bookworm main
+deb [arch=amd64] http://mirror.example/debian bookworm main contrib
+deb http://mirror.example/security bookworm-security main
+deb-src http://mirror.example/debian bookworm main
+"""
+
+
+def test_the_named_binary_wins(monkeypatch, tmp_path):
+    binary = tmp_path / "my-consul"
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("CONSUL_BIN", str(binary))
+    assert servers.consul() == binary
+
+
+def test_a_named_binary_that_is_none_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("CONSUL_BIN", str(tmp_path / "nothing"))
+    with pytest.raises(servers.ServerMissing, match="CONSUL_BIN"):
+        servers.consul()
+
+
+def test_the_binary_that_is_used_is_a_consul():
+    version = subprocess.run([servers.consul(), "version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("Consul v")
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        (DEB822, ["deb [signed-by=/usr/share/keyrings/some.gpg] http://mirror.example/debian bullseye main"]),
+        (CLASSIC, ["deb [arch=amd64] http://mirror.example/debian bullseye main"]),
+        ("", []),
+    ],
+)
+def test_the_machines_own_mirror_is_asked_for_another_release(text, entries):
+    assert list(servers._entries(text, "bullseye")) == entries
+
+
+def test_without_apt_the_error_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CONSUL_BIN", raising=False)
+    with pytest.raises(servers.ServerMissing, match="set CONSUL_BIN"):
+        servers.consul()

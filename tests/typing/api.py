@@ -1,0 +1,64 @@
+"""What type checkers must understand; nobody runs this file (`make types`)."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from consul_access import (
+    Address,
+    AsyncConsulAccess,
+    AsyncRegistration,
+    AsyncRegistry,
+    Call,
+    CatalogEntry,
+    CheckStatus,
+    ConsulAccess,
+    Entries,
+    F,
+    HealthEntry,
+    HealthPolicy,
+    HttpCheck,
+    Registration,
+    Registry,
+    ServiceInstance,
+    TtlCheck,
+)
+
+
+def threads(access: ConsulAccess) -> None:
+    assert_type(access.search_service("web"), list[Address])
+    assert_type(access.resolve("web", tags=["a"]), Address)
+    assert_type(access.instances("web", policy=HealthPolicy.ANY, filter=F.service.port == 80), Entries[ServiceInstance])
+    assert_type(access.health("web", index=1, wait="10s"), Entries[HealthEntry])
+    assert_type(access.catalog("web", datacenter="dc2"), Entries[CatalogEntry])
+    assert_type(access.instances("web")[0].status, CheckStatus)
+    assert_type(access.services()["web"], list[str])
+    assert_type(access.register_service("web", "10.0.0.5", 80, check=TtlCheck("15s")), Registration)
+    assert_type(access.deregister_service("web-1"), bool)
+    assert_type(access.send(Call("raw", "GET", "/v1/status/leader", read=lambda reply: reply.status)), int)
+    access.register_service("web", port=80, checks=[HttpCheck(path="/x"), TtlCheck(30)], meta={"a": "b"})
+    access.instances("web", polcy="any")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    access.instances("web", consistency="strong")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def tasks(access: AsyncConsulAccess) -> None:
+    assert_type(await access.search_service("web"), list[Address])
+    assert_type(await access.instances("web"), Entries[ServiceInstance])
+    assert_type(await access.register_service("web", "10.0.0.5", 80), AsyncRegistration)
+    async with access, await access.register_service("web", "10.0.0.5", 80) as registration:
+        assert_type(await registration.deregister(), bool)
+
+
+def any_registry(registry: Registry) -> Address:
+    registry.register_service("web", "10.0.0.5", 80)
+    return registry.resolve("web")
+
+
+async def any_async_registry(registry: AsyncRegistry) -> Address:
+    await registry.register_service("web", "10.0.0.5", 80)
+    return await registry.resolve("web")
+
+
+async def both_fulfil_their_protocol(access: ConsulAccess, async_access: AsyncConsulAccess) -> None:
+    any_registry(access)
+    await any_async_registry(async_access)
