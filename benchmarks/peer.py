@@ -122,6 +122,19 @@ def raw(host: str, port: int) -> Threads:
     return Threads(read)
 
 
+def raw_working(host: str, port: int) -> Threads:
+    """The same, with 35 µs of work of its own: a server that hears nothing for so long goes to sleep meanwhile."""
+    asking = raw(host, port)
+
+    def read(service: str) -> int:
+        until = time.perf_counter() + 35e-6
+        while time.perf_counter() < until:
+            pass
+        return asking.read(service)
+
+    return Threads(read)
+
+
 def ours(host: str, port: int) -> Threads:
     from consul_access import ConsulAccess
 
@@ -161,6 +174,7 @@ def httpx_async(host: str, port: int) -> Tasks:
 
 PEERS: dict[str, Callable[[str, int], Any]] = {
     "raw": raw,
+    "raw, working 35 µs": raw_working,
     "ours": ours,
     "ours-async": ours_async,
     "py-consul": py_consul,

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 
 from consul_access._async.streams import connect, handshake, receive, send_all
-from consul_access._pairs.sockets import SocketAddress, is_readable, numeric, unix
+from consul_access._pairs.sockets import Probe, SocketAddress, numeric, unix
 from consul_access._pairs.tasks import Slots, resolve
 from consul_access.errors import (
     ClientClosed,
@@ -40,10 +40,11 @@ IDLE_SECONDS = 30.0
 
 
 class _AsyncConnection:
-    __slots__ = ("generation", "idle_since", "reader", "remote_ip", "sock", "used")
+    __slots__ = ("generation", "idle_since", "probe", "reader", "remote_ip", "sock", "used")
 
     def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
         self.sock = sock
+        self.probe = Probe(sock)
         self.remote_ip = None if sock.family == getattr(socket, "AF_UNIX", None) else str(sock.getpeername()[0])
         self.reader = AnswerReader(max_bytes)
         self.generation = generation
@@ -121,7 +122,7 @@ class _AsyncPool:
             except IndexError:  # another thread was quicker
                 return None
             # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not is_readable(connection.sock):
+            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.probe.is_readable():
                 return connection
             connection.close()
         return None

@@ -15,6 +15,7 @@ __all__ = ["connect", "handshake", "receive", "send_all"]
 T = TypeVar("T")
 
 _CHUNK = 64 * 1024
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 async def connect(where: SocketAddress, deadline: float) -> socket.socket:
@@ -49,7 +50,10 @@ async def handshake(
 
 async def send_all(sock: socket.socket, data: bytes, deadline: float) -> None:
     """Sends all of it."""
-    sent = await _when_ready(sock, lambda: sock.send(data), deadline, writing=True)
+    try:
+        sent = sock.send(data)  # a request fits into the socket's buffer: there is nothing to wait for
+    except _WOULD_BLOCK:
+        sent = 0
     while sent < len(data):
         rest = memoryview(data)[sent:]
         sent += await _when_ready(sock, lambda: sock.send(rest), deadline, writing=True)  # noqa: B023
@@ -65,7 +69,10 @@ async def receive(sock: socket.socket, deadline: float, *, wait_first: bool = Fa
     """
     if wait_first:
         await wait_readable(sock, deadline)
-    return await _when_ready(sock, lambda: sock.recv(_CHUNK), deadline)
+    try:
+        return sock.recv(_CHUNK)
+    except _WOULD_BLOCK:
+        return await _when_ready(sock, lambda: sock.recv(_CHUNK), deadline)
 
 
 async def _when_ready(sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False) -> T:

@@ -15,10 +15,10 @@ import time
 from typing import TypeAlias, cast
 
 __all__ = [
+    "Probe",
     "SocketAddress",
     "begin_connect",
     "finish_connect",
-    "is_readable",
     "left",
     "look_up",
     "numeric",
@@ -67,9 +67,22 @@ def finish_connect(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def is_readable(sock: socket.socket) -> bool:
-    """Whether something has arrived: on an idle connection, its end."""
-    return bool(ready(sock, 0.0, writing=False))
+class Probe:
+    """Asks a socket, without waiting, whether something has arrived: on an idle connection, its end."""
+
+    __slots__ = ("_poll", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._poll = None if _poll is None else _poll()
+        if self._poll is not None:
+            self._poll.register(sock, select.POLLIN)
+
+    def is_readable(self) -> bool:
+        """Whether it has."""
+        if self._poll is None:
+            return ready(self._sock, 0.0, writing=False)
+        return bool(self._poll.poll(0))
 
 
 def ready(sock: socket.socket, seconds: float, *, writing: bool) -> bool:

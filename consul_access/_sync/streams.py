@@ -16,6 +16,7 @@ __all__ = ["connect", "handshake", "receive", "send_all"]
 T = TypeVar("T")
 
 _CHUNK = 64 * 1024
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def connect(where: SocketAddress, deadline: float) -> socket.socket:
@@ -48,7 +49,10 @@ def handshake(sock: socket.socket, context: ssl.SSLContext, server_name: str | N
 
 def send_all(sock: socket.socket, data: bytes, deadline: float) -> None:
     """Sends all of it."""
-    sent = _when_ready(sock, lambda: sock.send(data), deadline, writing=True)
+    try:
+        sent = sock.send(data)  # a request fits into the socket's buffer: there is nothing to wait for
+    except _WOULD_BLOCK:
+        sent = 0
     while sent < len(data):
         rest = memoryview(data)[sent:]
         sent += _when_ready(sock, lambda: sock.send(rest), deadline, writing=True)  # noqa: B023
@@ -64,7 +68,10 @@ def receive(sock: socket.socket, deadline: float, *, wait_first: bool = False) -
     """
     if wait_first:
         wait_readable(sock, deadline)
-    return _when_ready(sock, lambda: sock.recv(_CHUNK), deadline)
+    try:
+        return sock.recv(_CHUNK)
+    except _WOULD_BLOCK:
+        return _when_ready(sock, lambda: sock.recv(_CHUNK), deadline)
 
 
 def _when_ready(sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False) -> T:

@@ -50,7 +50,7 @@ SAID: list[tuple[int, str, type[ConsulAccessError]]] = [
     (400, "Cannot specify ?stale with ?consistent, conflicting semantics.", InvalidRequest),
     (400, "Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature", FeatureDisabled),
     (500, "Failed to create boolean expression evaluator: 1:5 (4): no match found, expected: [ \\t]", FilterError),
-    (500, "rpc error making call: Failed to create boolean expression evaluator: Selector \"X\" is not valid", FilterError),
+    (500, "rpc error making call: Failed to create boolean expression evaluator: Selector is not valid", FilterError),
     # registration
     (400, 'Request decode failed: json: unknown field "Ports"', UnsupportedByAgent),
     (400, "Invalid check: TTL must be > 0", InvalidRequest),
@@ -78,7 +78,7 @@ SAID: list[tuple[int, str, type[ConsulAccessError]]] = [
     (500, "node is not the leader", NoLeader),
     (500, "rpc error making call: EOF", ServerError),
     (500, "rpc error making call: stream closed", ServerError),
-    (500, "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: connect: connection refused", ServerError),
+    (500, "rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: connection refused", ServerError),
     (500, "rpc error getting client: failed to get conn: rpc error: lead thread didn't get connection", ServerError),
     (500, "rpc error: code = Unavailable desc = transport is closing", ServerError),
     (502, "<html>Bad Gateway</html>", ServerError),

@@ -151,9 +151,9 @@ def test_a_key_that_is_no_text_is_refused() -> None:
 def test_and_or_and_not_are_refused_since_they_would_drop_half_of_the_question() -> None:
     left, right = F.service.id == "a", F.service.id == "b"
 
-    with pytest.raises(InvalidInput, match="& | ~"):
+    with pytest.raises(InvalidInput, match=r"& \| ~"):
         _ = left and right
-    with pytest.raises(InvalidInput, match="& | ~"):
+    with pytest.raises(InvalidInput, match=r"& \| ~"):
         _ = left or right
-    with pytest.raises(InvalidInput, match="& | ~"):
+    with pytest.raises(InvalidInput, match=r"& \| ~"):
         _ = not left

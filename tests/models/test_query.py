@@ -146,7 +146,7 @@ def test_a_key_of_node_meta_with_a_colon_is_refused_since_consul_would_cut_it_th
 
 @pytest.mark.parametrize("index", [-1, 2**64, 1.5, "5", True, None])
 def test_an_index_that_no_registry_gives_is_refused(index: object) -> None:
-    with pytest.raises(InvalidInput, match="entries.meta.index"):
+    with pytest.raises(InvalidInput, match=r"entries\.meta\.index"):
         written(index=index)
 
 
