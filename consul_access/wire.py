@@ -124,6 +124,7 @@ class AnswerReader:
         "_limit",
         "_method",
         "_parser",
+        "_pieces",
         "_size",
         "_status",
         "_surplus",
@@ -139,8 +140,8 @@ class AnswerReader:
         """Makes ready for the answer to a request of this method."""
         self._method = method
         self._headers: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
-        self._status = self._size = self._fed = 0
+        self._body: bytes | bytearray = b""
+        self._status = self._size = self._pieces = self._fed = 0
         self._headers_done = self._complete = False
         self._until_eof = self._surplus = self._keep_alive = False
         self._error: BadAnswer | None = None
@@ -174,7 +175,7 @@ class AnswerReader:
 
     def _frame(self) -> int:
         """How many bytes came that are not the body's: headers, trailers, whatever chunks carry beside it."""
-        return self._fed - self._size - _CHUNK_FRAME * len(self._body)
+        return self._fed - self._size - _CHUNK_FRAME * self._pieces
 
     def feed_eof(self) -> None:
         """Takes the end of the connection, which ends an answer that states no length.
@@ -198,7 +199,7 @@ class AnswerReader:
         return WireAnswer(
             status=self._status,
             headers=Headers(self._headers),
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            body=bytes(self._body),
             reusable=reusable,
             remote_ip=remote_ip,
         )
@@ -236,7 +237,17 @@ class AnswerReader:
         if self._size > self._limit:
             self._refuse()
         elif self._error is None:
-            self._body.append(data)
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Most answers come in one piece. Others are joined at once: a million pieces weigh more than their sum."""
+        self._pieces += 1
+        if self._pieces == 1:
+            self._body = data
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += data
 
     def on_message_complete(self) -> None:
         if self._complete:
@@ -248,7 +259,7 @@ class AnswerReader:
         self._keep_alive = self._parser.should_keep_alive()  # the parser knows it at this moment only
 
     def _refuse(self) -> None:
-        self._body.clear()
+        self._body = b""
         self._error = AnswerTooLarge(f"the answer's body exceeds {self._limit} bytes")
 
 

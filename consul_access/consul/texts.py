@@ -41,6 +41,7 @@ _TEXTS: tuple[tuple[int, str, type[ConsulAccessError], str], ...] = (
     (_ANY, "failed to create boolean expression", FilterError, "the filter expression is refused"),
     (_ANY, "failed to parse filter", FilterError, "the filter expression is refused"),
     (_ANY, "no path to datacenter", UnknownDatacenter, "the servers know no such datacenter"),
+    (404, "unknown service id", UnknownService, "the agent has no service of that id"),
     (_ANY, "does not have associated ttl", UnknownCheck, "the agent has no TTL check of that id"),
     (_ANY, "unknown check", UnknownCheck, "the agent has no check of that id"),
     (_ANY, "unknown service", UnknownService, "the agent has no service of that id"),
