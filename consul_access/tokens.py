@@ -148,7 +148,9 @@ class FunctionToken:
         answer = self._function()
         if answer is None or isinstance(answer, str | SecretStr):
             return self._keep(answer)
-        return self._awaited(answer)
+        if inspect.isawaitable(answer):
+            return self._awaited(answer)
+        raise InvalidSettings(f"the token function answered with a {type(answer).__name__}: it must return a text")
 
     async def _asked_async(self) -> str | None:
         return self._keep(await cast("Awaitable[TokenValue]", self._function()))

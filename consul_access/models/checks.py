@@ -7,6 +7,7 @@ Source: https://developer.hashicorp.com/consul/docs/register/health-check/vm
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ Status: TypeAlias = CheckStatus | Literal["passing", "warning", "critical"]
 Payload: TypeAlias = dict[str, Any]
 
 _ANYWHERE = Address("127.0.0.1", 1)
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+_HTTP_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+"""What HTTP allows as a method and as a header's name (RFC 9110, 5.6.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,11 @@ class _Check(ABC):
     deregister_critical_service_after: Duration | None = None
 
     def __post_init__(self) -> None:
+        self._keep()
         self.payload(_ANYWHERE)  # whatever cannot be written is refused now
+
+    def _keep(self) -> None:
+        """Takes out of iterables what can be read only once; the payload is made several times."""
 
     def payload(self, address: Address | None) -> Payload:
         """The check as agents read it; only what was given is in it.
@@ -65,7 +73,7 @@ class _Check(ABC):
         return self._kind(address) | _without_none(
             CheckID=None if self.id is None else inputs.identifier(self.id, "the check's id"),
             Name=None if self.name is None else inputs.text(self.name, "the check's name"),
-            Notes=self.notes,
+            Notes=_text_or_none(self.notes, "notes"),
             Status=None if self.status is None else _status(self.status),
             SuccessBeforePassing=_threshold("success_before_passing", self.success_before_passing),
             FailuresBeforeWarning=_threshold("failures_before_warning", self.failures_before_warning),
@@ -87,7 +95,7 @@ class _Probe(_Check):
 
     def _pace(self) -> Payload:
         return _without_none(
-            Interval=_at_least("interval", self.interval, 1, "agents take at least a second"),
+            Interval=_at_least("interval", _given(self.interval, "interval"), 1, "agents take at least a second"),
             Timeout=_at_least("timeout", self.timeout, 0.001, "a check needs some time"),
         )
 
@@ -137,21 +145,25 @@ class HttpCheck(_Probe):
     def _kind(self, address: Address | None, /) -> Payload:
         return self._pace() | _without_none(
             HTTP=self._url(address),
-            Method=None if self.method is None else _token(self.method, "method").upper(),
+            Method=None if self.method is None else _http_token(self.method, "method").upper(),
             Header=None if self.headers is None else _headers(self.headers),
-            Body=self.body,
-            TLSSkipVerify=self.tls_skip_verify,
-            TLSServerName=self.tls_server_name,
-            DisableRedirects=self.disable_redirects,
+            Body=_text_or_none(self.body, "body"),
+            TLSSkipVerify=_flag(self.tls_skip_verify, "tls_skip_verify"),
+            TLSServerName=_text_or_none(self.tls_server_name, "tls_server_name"),
+            DisableRedirects=_flag(self.disable_redirects, "disable_redirects"),
             OutputMaxSize=_size(self.output_max_size),
         )
+
+    def _keep(self) -> None:
+        if isinstance(self.headers, Mapping):
+            object.__setattr__(self, "headers", {name: _kept(value) for name, value in self.headers.items()})
 
     def _url(self, address: Address | None) -> str:
         if self.url is not None:
             return _http_url(self.url)
-        if not self.path.startswith("/"):
+        if not inputs.text(self.path, "path").startswith("/"):
             raise InvalidInput(f"path={self.path!r} must begin with '/'")
-        if self.scheme not in {"http", "https"}:
+        if self.scheme not in ("http", "https"):
             raise InvalidInput(f"scheme={self.scheme!r} is unknown: write 'http' or 'https'")
         return _http_url(f"{self.scheme}://{_own(address)}{self.path}")
 
@@ -177,9 +189,9 @@ class TcpCheck(_Probe):
     def _kind(self, address: Address | None, /) -> Payload:
         return self._pace() | _without_none(
             TCP=_aim(self.address, address),
-            TCPUseTLS=self.use_tls,
-            TLSSkipVerify=self.tls_skip_verify,
-            TLSServerName=self.tls_server_name,
+            TCPUseTLS=_flag(self.use_tls, "use_tls"),
+            TLSSkipVerify=_flag(self.tls_skip_verify, "tls_skip_verify"),
+            TLSServerName=_text_or_none(self.tls_server_name, "tls_server_name"),
         )
 
 
@@ -223,9 +235,9 @@ class GrpcCheck(_Probe):
         target = _aim(self.address, address)
         return self._pace() | _without_none(
             GRPC=f"{target}/{_token(self.service, 'service')}" if self.service else target,
-            GRPCUseTLS=self.use_tls,
-            TLSSkipVerify=self.tls_skip_verify,
-            TLSServerName=self.tls_server_name,
+            GRPCUseTLS=_flag(self.use_tls, "use_tls"),
+            TLSSkipVerify=_flag(self.tls_skip_verify, "tls_skip_verify"),
+            TLSServerName=_text_or_none(self.tls_server_name, "tls_server_name"),
         )
 
 
@@ -250,9 +262,9 @@ class H2PingCheck(_Probe):
     def _kind(self, address: Address | None, /) -> Payload:
         return self._pace() | _without_none(
             H2PING=_aim(self.address, address),
-            H2PingUseTLS=self.use_tls,
-            TLSSkipVerify=self.tls_skip_verify,
-            TLSServerName=self.tls_server_name,
+            H2PingUseTLS=_flag(self.use_tls, "use_tls"),
+            TLSSkipVerify=_flag(self.tls_skip_verify, "tls_skip_verify"),
+            TLSServerName=_text_or_none(self.tls_server_name, "tls_server_name"),
         )
 
 
@@ -269,6 +281,9 @@ class ScriptCheck(_Probe):
 
     args: Iterable[str] = ()
     output_max_size: int | None = None
+
+    def _keep(self) -> None:
+        object.__setattr__(self, "args", _kept(self.args))
 
     def _kind(self, _: Address | None, /) -> Payload:
         return self._pace() | _without_none(Args=_args(self.args), OutputMaxSize=_size(self.output_max_size))
@@ -290,9 +305,14 @@ class DockerCheck(_Probe):
     args: Iterable[str] = ()
     shell: str | None = None
 
+    def _keep(self) -> None:
+        object.__setattr__(self, "args", _kept(self.args))
+
     def _kind(self, _: Address | None, /) -> Payload:
         container = _required(self.container, "container")
-        return self._pace() | _without_none(DockerContainerID=container, Args=_args(self.args), Shell=self.shell)
+        return self._pace() | _without_none(
+            DockerContainerID=container, Args=_args(self.args), Shell=_text_or_none(self.shell, "shell")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +344,7 @@ class TtlCheck(_Check):
     ttl: Duration = field(default=15.0)
 
     def _kind(self, _: Address | None, /) -> Payload:
-        return {"TTL": _at_least("ttl", self.ttl, 1, "shorter ones flap")}
+        return {"TTL": _at_least("ttl", _given(self.ttl, "ttl"), 1, "shorter ones flap")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,9 +404,32 @@ def _without_none(**values: Any) -> Payload:
 
 
 def _status(value: Status) -> str:
-    if value not in {"passing", "warning", "critical"}:
+    if value not in ("passing", "warning", "critical"):
         raise InvalidInput(f"status={str(value)!r} is none to begin with: write 'passing', 'warning' or 'critical'")
     return str(value)
+
+
+def _given(value: Duration | None, name: str) -> Duration:
+    if value is None:
+        raise InvalidInput(f"{name}=None leaves no check: write seconds or a duration such as '10s'")
+    return value
+
+
+def _flag(value: bool | None, name: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise InvalidInput(f"{name}={value!r} is neither: write True or False")
+    return value
+
+
+def _text_or_none(value: str | None, name: str) -> str | None:
+    """A text that may have several lines."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{name}={value!r} must be a text")
+    return value
+
+
+def _kept(value: Any) -> Any:
+    return value if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
 
 
 def _threshold(name: str, value: int | None) -> int | None:
@@ -417,18 +460,26 @@ def _token(value: str, name: str) -> str:
     return value
 
 
+def _http_token(value: str, name: str) -> str:
+    if not _HTTP_TOKEN.match(inputs.text(value, name)):
+        raise InvalidInput(f"{name}={value!r} is none that HTTP allows: write one word of letters, digits and '-'")
+    return value
+
+
 def _args(args: Iterable[str]) -> list[str]:
-    given = [args] if isinstance(args, str) else list(args)
-    if isinstance(args, str) or not given or not all(isinstance(arg, str) for arg in given):
+    given = list(args) if isinstance(args, tuple) else []
+    if not given or not given[0] or not all(isinstance(arg, str) and "\0" not in arg for arg in given):
         raise InvalidInput(f"args={args!r} must be the program and its arguments, such as ['/usr/bin/check', '-q']")
     return given
 
 
 def _headers(headers: Mapping[str, str | Iterable[str]]) -> dict[str, list[str]]:
+    if not isinstance(headers, Mapping):
+        raise InvalidInput(f"headers={headers!r} is no mapping: write {{'X-Name': 'value'}}")
     written = {}
     for name, value in headers.items():
-        values = [value] if isinstance(value, str) else list(value)
-        written[_token(name, "the header's name")] = [inputs.text(item, f"the header {name!r}") for item in values]
+        values = value if isinstance(value, tuple) else (value,)
+        written[_http_token(name, "the header's name")] = [inputs.text(item, f"the header {name!r}") for item in values]
     return written
 
 
@@ -444,11 +495,11 @@ def _aim(target: str | Address | None, address: Address | None) -> str:
     """`host:port`, as the agent dials it."""
     if target is None:
         return str(_own(address))
-    if not isinstance(target, str):
+    if isinstance(target, tuple) and len(target) == 2:
         return str(Address(inputs.host(target[0], "the check's host"), inputs.port(target[1], "the check's port")))
-    host, separator, port = target.rpartition(":")
+    host, separator, port = inputs.text(target, "address").rpartition(":")
     bare_ipv6 = ":" in host and not host.startswith("[")
-    if not separator or not port.isascii() or not port.isdigit() or bare_ipv6:
+    if not separator or not _PORT.match(port) or bare_ipv6:
         raise InvalidInput(f"address={target!r} is no target: write 'host:port', or '[address]:port' for IPv6")
     return str(Address(inputs.host(host, "the check's host"), inputs.port(int(port), "the check's port")))
 

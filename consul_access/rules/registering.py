@@ -69,6 +69,8 @@ def _chosen(
     if checks is not None:
         if check is not DEFAULT and check is not None:
             raise InvalidInput("check= and checks= are both given: put all of them into checks=")
+        if not isinstance(checks, Iterable):
+            raise InvalidInput(f"checks={checks!r} is no list: write [{type(checks).__name__}(...)], or check=")
         return tuple(checks)
     if check is None:
         return ()
