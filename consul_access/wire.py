@@ -44,13 +44,23 @@ class RequestHeaders:
 
 @dataclass(slots=True)
 class Request:
-    """One request, addressed and ready to be written by any carrier."""
+    """One request, addressed and ready to be written by any carrier.
+
+    Args:
+        method: GET, PUT, ...
+        target: whom it goes to.
+        path: path and query, without the target's prefix.
+        headers: all but `Content-Length`.
+        body: the bytes to send, or None.
+        repeated: whoever sends it sends it again, at once, should the connection turn out to be gone.
+    """
 
     method: str
     target: Target
     path: str
     headers: RequestHeaders
     body: bytes | None = None
+    repeated: bool = False
 
     def render(self) -> bytes:
         """Head and body in one piece, so that a request is one write."""

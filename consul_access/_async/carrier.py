@@ -37,6 +37,8 @@ __all__ = ["AsyncCarrier"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
+TRUSTED_SECONDS = 0.5
+"""How long it is believed, without a look, to be as good as when it was used last."""
 
 
 class _AsyncConnection:
@@ -114,15 +116,23 @@ class _AsyncPool:
         self.slots = Slots(places)
         self.idle: deque[_AsyncConnection] = deque()
 
-    def take(self) -> _AsyncConnection | None:
-        """An idle connection that is still good, the last used first."""
+    def take(self, *, trusting: bool) -> _AsyncConnection | None:
+        """An idle connection that is still good, the last used first.
+
+        Args:
+            trusting: one that was used a moment ago is believed to be good without a look: should it be gone, a
+                read is repeated at once and nobody notices.
+        """
         while self.idle:
             try:
                 connection = self.idle.pop()
             except IndexError:  # another thread was quicker
                 return None
+            idle = time.monotonic() - connection.idle_since
+            if trusting and idle < TRUSTED_SECONDS:
+                return connection
             # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.probe.is_readable():
+            if idle < IDLE_SECONDS and not connection.probe.is_readable():
                 return connection
             connection.close()
         return None
@@ -179,7 +189,7 @@ class AsyncCarrier:
         connection: _AsyncConnection | None = None
         reusable = False
         try:
-            connection = pool.take() or await self._open(request.target, limits)
+            connection = pool.take(trusting=request.repeated) or await self._open(request.target, limits)
             self._busy.add(connection)
             answer = await connection.exchange(request, limits)
             reusable = answer.reusable

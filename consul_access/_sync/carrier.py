@@ -38,6 +38,8 @@ __all__ = ["Carrier"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
+TRUSTED_SECONDS = 0.5
+"""How long it is believed, without a look, to be as good as when it was used last."""
 
 
 class _Connection:
@@ -115,15 +117,23 @@ class _Pool:
         self.slots = Slots(places)
         self.idle: deque[_Connection] = deque()
 
-    def take(self) -> _Connection | None:
-        """An idle connection that is still good, the last used first."""
+    def take(self, *, trusting: bool) -> _Connection | None:
+        """An idle connection that is still good, the last used first.
+
+        Args:
+            trusting: one that was used a moment ago is believed to be good without a look: should it be gone, a
+                read is repeated at once and nobody notices.
+        """
         while self.idle:
             try:
                 connection = self.idle.pop()
             except IndexError:  # another thread was quicker
                 return None
+            idle = time.monotonic() - connection.idle_since
+            if trusting and idle < TRUSTED_SECONDS:
+                return connection
             # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.probe.is_readable():
+            if idle < IDLE_SECONDS and not connection.probe.is_readable():
                 return connection
             connection.close()
         return None
@@ -180,7 +190,7 @@ class Carrier:
         connection: _Connection | None = None
         reusable = False
         try:
-            connection = pool.take() or self._open(request.target, limits)
+            connection = pool.take(trusting=request.repeated) or self._open(request.target, limits)
             self._busy.add(connection)
             answer = connection.exchange(request, limits)
             reusable = answer.reusable

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from consul_access._pairs.threads import settled, sleep
 from consul_access._sync.carrier import Carrier
 from consul_access._version import __version__
-from consul_access.call import Call, Reply
+from consul_access.call import Call, Repeat, Reply
 from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
 from consul_access.hooks import Exchange, Hook
 from consul_access.models.address import Target
@@ -183,7 +183,8 @@ class Transport:
         headers = self._headers.get(wanted)
         if headers is None:
             headers = self._remember(wanted, RequestHeaders(target, self._pairs(*wanted)))
-        return Request(call.method, target, self._scoped(call), headers, call.body)
+        repeated = call.repeat is Repeat.READ and self.settings.retry.attempts > 1
+        return Request(call.method, target, self._scoped(call), headers, call.body, repeated)
 
     def _remember(self, wanted: tuple[Target, str | None, bool], headers: RequestHeaders) -> RequestHeaders:
         if len(self._headers) >= REMEMBERED_HEADERS:  # tokens change, and none should stay in memory for ever

@@ -58,7 +58,7 @@ class _Check(ABC):
         self._keep()
         self.payload(_ANYWHERE)  # whatever cannot be written is refused now
 
-    def _keep(self) -> None:
+    def _keep(self) -> None:  # noqa: B027 - most kinds have nothing to keep
         """Takes out of iterables what can be read only once; the payload is made several times."""
 
     def payload(self, address: Address | None) -> Payload:
@@ -71,7 +71,7 @@ class _Check(ABC):
             InvalidInput: something cannot be right, or there is nothing to aim at.
         """
         return self._kind(address) | _without_none(
-            CheckID=None if self.id is None else inputs.identifier(self.id, "the check's id"),
+            CheckID=None if self.id is None else _check_id(self.id),
             Name=None if self.name is None else inputs.text(self.name, "the check's name"),
             Notes=_text_or_none(self.notes, "notes"),
             Status=None if self.status is None else _status(self.status),
@@ -401,6 +401,15 @@ KINDS: tuple[type[_Check], ...] = (
 
 def _without_none(**values: Any) -> Payload:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _check_id(value: str) -> str:
+    found = inputs.identifier(value, "the check's id")
+    if found in {"serfHealth", "_node_maintenance"} or found.startswith("_service_maintenance:"):
+        raise InvalidInput(
+            f"the check's id={found!r} is the agent's own, and would replace its check: take another one"
+        )
+    return found
 
 
 def _status(value: Status) -> str:
