@@ -33,12 +33,14 @@ class RequestHeaders:
     Args:
         target: whom they go to.
         pairs: name and value; `Host` and `Content-Length` are not among them.
+        token: the token that is among them, if any.
     """
 
-    __slots__ = ("pairs", "text")
+    __slots__ = ("pairs", "text", "token")
 
-    def __init__(self, target: Target, pairs: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, target: Target, pairs: tuple[tuple[str, str], ...], token: str | None = None) -> None:
         self.pairs = pairs
+        self.token = token
         self.text = "".join(f"{name}: {value}\r\n" for name, value in (("Host", target.host_header), *pairs))
 
 

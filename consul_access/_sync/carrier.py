@@ -18,6 +18,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from consul_access._pairs.sockets import Probe, SocketAddress, numeric, unix
 from consul_access._pairs.threads import Slots, resolve
@@ -207,6 +208,11 @@ class Carrier:
 
     def pin(self, target: Target, limits: Limits) -> Target:
         """The same target at one IP address that takes connections; the connection is kept for the first request."""
+        for known, pool in list(self._pools.items()):
+            connection = pool.take(trusting=False) if target == replace(known, ip=None) else None
+            if connection is not None:  # there is one already: no look-up, and no further connection
+                self._give_back(pool, connection, reusable=True)
+                return known
         connection = self._open(target, limits)
         pinned = target.pinned(connection.remote_ip) if connection.remote_ip else target
         self._give_back(self._pool(pinned), connection, reusable=True)

@@ -76,8 +76,8 @@ class Transport:
         self._failover = Failover(settings.targets)
         self._hooks: tuple[Hook, ...] = ()
         self._scope = _scope(settings)
-        self._headers: dict[tuple[Target, str | None, bool], RequestHeaders] = {}
-        self._trusted_token: str | None = None
+        self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
+        self._trusted = hash(None)
 
     def send(self, call: Call[T], *, target: Target | None = None) -> T:
         """Sends the call and returns its result.
@@ -150,7 +150,7 @@ class Transport:
         outcome = self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)
-            self._trusted_token = token
+            self._trusted = hash(token)
         else:
             course.applied |= outcome.applied
             if outcome.error.retryable and not isinstance(outcome.error, PoolExhausted):
@@ -179,18 +179,20 @@ class Transport:
         return refusal(call, reply, self._meaning, retry_after_cap=self.settings.retry.retry_after_cap)
 
     def _request(self, call: Call[Any], target: Target, token: str | None) -> Request:
-        wanted = (target, token, call.body is not None)
+        has_body = call.body is not None
+        # Tokens are remembered by their hash: what is printed of this object must not hold one.
+        wanted = (target, hash(token), has_body)
         headers = self._headers.get(wanted)
-        if headers is None:
-            headers = self._remember(wanted, RequestHeaders(target, self._pairs(*wanted)))
+        if headers is None or headers.token != token:
+            headers = RequestHeaders(target, self._pairs(target, token, has_body), token)
+            self._remember(wanted, headers)
         repeated = call.repeat is Repeat.READ and self.settings.retry.attempts > 1
         return Request(call.method, target, self._scoped(call), headers, call.body, repeated)
 
-    def _remember(self, wanted: tuple[Target, str | None, bool], headers: RequestHeaders) -> RequestHeaders:
+    def _remember(self, wanted: tuple[Target, int, bool], headers: RequestHeaders) -> None:
         if len(self._headers) >= REMEMBERED_HEADERS:  # tokens change, and none should stay in memory for ever
             self._headers.clear()
         self._headers[wanted] = headers
-        return headers
 
     def _pairs(self, target: Target, token: str | None, has_body: bool) -> tuple[tuple[str, str], ...]:
         pairs = _fixed_headers(self.settings)
@@ -242,7 +244,7 @@ class Transport:
         renewed = settled(self.settings.token.refresh())
         if renewed and renewed != token:
             return Failed(failed.error, applied=False, wait=0.0, again=True)
-        if token and token != self._trusted_token:
+        if token and hash(token) != self._trusted:
             return Failed(failed.error, applied=False, wait=FRESH_TOKEN_PAUSE, again=True)
         return failed
 

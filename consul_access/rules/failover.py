@@ -38,7 +38,9 @@ class Failover:
         return tuple(sorted(self._targets, key=lambda target: max(0.0, self._rest.get(target, (0.0, 0.0))[0] - now)))
 
     def failed(self, target: Target, now: float) -> None:
-        """Notes that this server gave no usable answer."""
+        """Notes that this server gave no usable answer; of others nothing is remembered."""
+        if target not in self._targets:
+            return
         _, last = self._rest.get(target, (0.0, 0.0))
         length = min(last * 2 or FIRST_PENALTY, LONGEST_PENALTY)
         self._rest[target] = (now + length, length)

@@ -35,6 +35,7 @@ from consul_access import (
     TlsError,
     UnexpectedRedirect,
 )
+from tests.support.faces import Awaited
 from tests.support.scripted import (
     answer,
     drip_body,
@@ -388,6 +389,8 @@ def test_f21_the_token_is_seen_nowhere_but_in_its_header(face, scripted, caplog)
                 except ConsulAccessError as error:
                     seen.extend([str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)])
             seen.extend([repr(access), str(access), repr(access.settings), repr(access.settings.token)])
+            inner = access._inner if isinstance(access, Awaited) else access
+            seen.extend(repr(vars(one)) for one in (inner, inner._transport, inner._transport._own))
 
     face.run(story)
     assert any(request.headers.get("x-consul-token") == canary for request in server.requests)

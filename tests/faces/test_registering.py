@@ -30,6 +30,7 @@ from consul_access import (
     Weights,
 )
 from consul_access.consul import agent, health
+from tests.support.scripted import answer
 from tests.support.waiting import eventually
 
 
@@ -327,6 +328,18 @@ def test_an_alias_of_an_unknown_node_does_crash_the_agent(agents):
         consul.request("PUT", "/v1/agent/service/register", body)
     assert eventually(lambda: consul.process.poll() is not None)
     assert "nil pointer dereference" in consul.log()
+
+
+def test_registering_often_by_a_hosts_name_opens_no_further_connections(face, scripted):
+    server = scripted([answer(body=b"")])
+
+    async def story():
+        async with face.access("localhost", server.port) as access:
+            for _ in range(20):
+                await access.register_service("web", "10.0.0.5", 80, check=None)
+
+    face.run(story)
+    assert server.connections == 1
 
 
 BAD = {

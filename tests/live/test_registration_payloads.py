@@ -282,32 +282,56 @@ def test_a_complete_service_comes_back_as_it_was_described(consul):
     assert known.enable_tag_override
 
 
-TEXTS = st.one_of(st.text(max_size=12), st.text("ab./-_ ", max_size=8), st.sampled_from(["web", "a/b", "ä"]))
+UNPRINTABLE = ["a\xa0b", "a\u200bb", "a\ufeffb", "a\u2028b", "a\ue000b"]
+
+
+@pytest.mark.parametrize("odd", UNPRINTABLE, ids=ascii)
+def test_an_id_that_cannot_be_printed_is_taken_and_can_never_be_removed_again(agents, odd):
+    consul = agents()  # its own, since it keeps the service
+    assert put(consul, {"Name": "web", "ID": odd})[0] == 200
+    status, text = consul.request("PUT", f"/v1/agent/service/deregister/{quote(odd, safe='')}")
+    assert (status, text) == (400, "")
+    assert list(consul.read("/v1/agent/services")) == [odd]
+
+
+# Above this, what can be printed depends on the agent's edition of Unicode.
+PRINTABLE = st.characters(max_codepoint=0x17F).filter(str.isprintable)
+ODD = st.text(PRINTABLE, max_size=12) | st.text("ab./-_ ", max_size=8)
+TEXTS = (
+    st.sampled_from(["web", "a/b", "ä b", "a.b", "?a=b&c", "#", "a+b", ":;@"]) | st.text(PRINTABLE, min_size=1) | ODD
+)
+HOSTS = st.none() | st.ip_addresses().map(str) | st.ip_addresses().map("[{}]".format) | st.just("web.example") | ODD
 
 
 @settings(max_examples=60)
 @given(
-    id=TEXTS,
-    name=TEXTS,
-    address=st.one_of(st.none(), TEXTS, st.ip_addresses().map(str)),
-    port=st.integers(0, 65536),
-    tags=st.lists(st.text(max_size=5), max_size=3).map(tuple),
-    meta=st.dictionaries(st.text("aB0_-", max_size=4), st.text(max_size=100), max_size=3),
-    interval=st.floats(1, 1e6),
-    notes=st.text(max_size=9),
-    check_id=st.one_of(st.none(), TEXTS),
+    st.fixed_dictionaries(
+        {
+            "id": TEXTS,
+            "name": TEXTS,
+            "address": HOSTS,
+            "port": st.integers(1, 65535),
+            "tags": st.lists(st.text(PRINTABLE, max_size=5), max_size=3).map(tuple),
+            "meta": st.dictionaries(
+                st.text("aB0_-", min_size=1, max_size=4), st.text(PRINTABLE, max_size=100), max_size=3
+            ),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "interval": st.floats(1, 1e6),
+            "notes": st.text(st.characters(codec="utf-8"), max_size=9),
+            "id": st.one_of(st.none(), TEXTS),
+        }
+    ),
 )
-def test_what_is_not_refused_here_can_be_registered_found_and_removed(
-    consul, interval, notes, check_id, id, name, **fields
-):
+def test_what_is_not_refused_here_can_be_registered_found_and_removed(consul, fields, check):
     try:
-        checks = (HttpCheck(interval=interval, notes=notes, id=check_id), TtlCheck(interval))
-        made = ServiceDefinition(id=id, name=name, checks=checks, **fields)
-        body = made.payload()
-        json.dumps(body, ensure_ascii=False).encode()
-    except (InvalidInput, UnicodeEncodeError):
+        made = ServiceDefinition(**fields, checks=(HttpCheck(**check), TtlCheck(check["interval"])))
+    except InvalidInput:
         return
 
+    consul.clear()
     send(consul, made)
     assert set(consul.read("/v1/agent/checks")) == set(made.check_ids())
     with ConsulAccess(url=consul.url) as access:

@@ -308,25 +308,46 @@ def test_what_the_caller_changes_afterwards_does_not_change_the_check() -> None:
 # --- whatever is not refused ------------------------------------------------------------------------------
 
 ODD = st.one_of(st.none(), st.text(max_size=12), st.integers(), st.floats(), st.booleans(), st.just("10s"))
-TARGETS = st.one_of(
-    st.text(max_size=20),
-    st.from_regex(r"\A(https?|file)://[a-z0-9.:\[\]]{0,12}(:[0-9]{0,6})?(/[a-z%. ]*)?\Z"),
-    st.from_regex(r"\A[a-z0-9.:\[\]]{0,12}:[0-9]{0,6}\Z"),
-)
-OPTIONS = ("id", "name", "notes", "status", "interval", "timeout", "success_before_passing", "failures_before_critical",
-           "deregister_critical_service_after")  # fmt: skip
+LENGTHS = st.floats(1, 1e6) | st.integers(60, 9999) | st.sampled_from(["10s", "1m30s", "60000ms"])
+NUMBERS = st.integers(0, 9)
+HOST = r"(h|web\.example|10\.0\.0\.5|\[2001:db8::1\])"
 KNOWN_KEYS = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 
 
-@given(
-    st.sampled_from([HttpCheck, TcpCheck, UdpCheck, GrpcCheck, H2PingCheck]),
-    TARGETS,
-    st.fixed_dictionaries(
-        {},
-        optional=dict.fromkeys(OPTIONS, ODD),
+def mostly(right: st.SearchStrategy[Any], wrong: st.SearchStrategy[Any] = ODD) -> st.SearchStrategy[Any]:
+    """Few enough wrong values for many checks to have none."""
+    return st.integers(0, 9).flatmap(lambda thrown: wrong if thrown == 9 else right)
+
+
+AIMS = {
+    True: mostly(
+        st.from_regex(rf"\Ahttps?://{HOST}(:[1-9][0-9]{{0,4}})?(/[a-z0-9.%?=]*)?\Z"),
+        st.from_regex(r"\A(https?|file)://[a-z0-9.:\[\]]{0,12}(:[0-9]{0,6})?(/[a-z%. ]*)?\Z") | st.text(max_size=20),
     ),
-)  # fmt: skip
-def test_a_check_that_is_not_refused_is_one_that_agents_understand(kind: Any, target: str, options: Any) -> None:
+    False: mostly(
+        st.from_regex(rf"\A{HOST}:[1-9][0-9]{{0,4}}\Z"),
+        st.from_regex(r"\A[a-z0-9.:\[\]]{0,12}:[0-9]{0,6}\Z") | st.text(max_size=20),
+    ),
+}
+AIMED = st.sampled_from([HttpCheck, TcpCheck, UdpCheck, GrpcCheck, H2PingCheck]).flatmap(
+    lambda kind: st.tuples(st.just(kind), AIMS[kind is HttpCheck])
+)
+OPTIONS = {
+    "id": mostly(st.sampled_from(["a", "a/b", "ä b"])),
+    "name": mostly(st.text("aä ", max_size=5)),
+    "notes": mostly(st.text(max_size=5)),
+    "status": mostly(st.sampled_from(["passing", "warning", "critical", *CheckStatus])),
+    "interval": mostly(LENGTHS),
+    "timeout": mostly(LENGTHS),
+    "success_before_passing": mostly(NUMBERS),
+    "failures_before_critical": mostly(NUMBERS),
+    "deregister_critical_service_after": mostly(LENGTHS),
+}
+
+
+@given(AIMED, st.fixed_dictionaries({}, optional=OPTIONS))
+def test_a_check_that_is_not_refused_is_one_that_agents_understand(aim: Any, options: Any) -> None:
+    kind, target = aim
     try:
         written = kind(target, **options).payload(None)
     except InvalidInput:
@@ -346,7 +367,7 @@ def test_a_check_that_is_not_refused_is_one_that_agents_understand(kind: Any, ta
     assert port is None or 1 <= int(port[1]) <= 65535
 
 
-@given(st.one_of(ODD, st.timedeltas()))
+@given(mostly(LENGTHS | st.timedeltas(min_value=timedelta(seconds=1)), ODD | st.timedeltas()))
 def test_a_ttl_that_is_not_refused_is_at_least_a_second_and_has_a_unit(ttl: Any) -> None:
     try:
         written = TtlCheck(ttl).payload(None)
