@@ -91,7 +91,7 @@ class AsyncTransport:
         reply = await self.reply(call, target=target)
         try:
             return call.read(reply)
-        except BadAnswer as error:
+        except ConsulAccessError as error:
             error.operation, error.address, error.attempts = call.name, reply.address, reply.attempts
             raise
 

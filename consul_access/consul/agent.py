@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 from pydantic import BaseModel, Field
 
 from consul_access.call import Call, Repeat, Reply, json_body, path
+from consul_access.consul.texts import meaning
 from consul_access.decoding import decode, decode_list
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
@@ -192,7 +193,7 @@ def service_health(service_id: str) -> Call[AgentHealth]:
         method="GET",
         path=path("v1", "agent", "health", "service", "id", service_id),
         statuses=_HEALTH_STATUSES,
-        read=lambda reply: _health(decode(_Outcome, reply)),
+        read=lambda reply: _health(decode(_Outcome, _as_data(reply))),
         subject=service_id,
     )
 
@@ -204,9 +205,17 @@ def service_health_by_name(name: str) -> Call[list[AgentHealth]]:
         method="GET",
         path=path("v1", "agent", "health", "service", "name", name),
         statuses=_HEALTH_STATUSES,
-        read=lambda reply: [_health(outcome) for outcome in decode_list(_Outcome, reply)],
+        read=lambda reply: [_health(outcome) for outcome in decode_list(_Outcome, _as_data(reply))],
         subject=name,
     )
+
+
+def _as_data(reply: Reply) -> Reply:
+    """The reply, unless its status is not about the service: a full agent says 429 too, in plain text."""
+    if reply.status != 200 and reply.body[:1] not in {b"{", b"["}:
+        meant = meaning(reply.status, reply.text)
+        raise meant.error(meant.message, status=reply.status, address=reply.address, excerpt=reply.excerpt())
+    return reply
 
 
 def _health(outcome: _Outcome) -> AgentHealth:

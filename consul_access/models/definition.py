@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,8 @@ from consul_access.models.catalog import Weights
 from consul_access.models.checks import KINDS, AliasCheck, AnyCheck, TtlCheck
 
 __all__ = ["ServiceDefinition"]
+
+log = logging.getLogger("consul_access")
 
 LARGEST: Final = 512 * 1024
 """Every registration becomes one entry of the servers' log; theirs are kept below this."""
@@ -57,6 +60,10 @@ class ServiceDefinition:
     partition: str | None = None
 
     def __post_init__(self) -> None:
+        if not inputs.fits_dns(inputs.service_name(self.name)):
+            log.warning(
+                "service %r cannot be looked up in DNS: letters, digits and '-' can, up to 63 of them", self.name
+            )
         if len(json.dumps(self.payload(), ensure_ascii=False).encode("utf-8", "surrogatepass")) > LARGEST:
             raise InvalidInput(
                 f"the registration of {self.id!r} is longer than {LARGEST} bytes: shorten tags or checks"

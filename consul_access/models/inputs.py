@@ -7,16 +7,13 @@ Every refusal says what to write instead. The limits are those of Consul (hashic
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from consul_access.errors import InvalidInput
 
-__all__ = ["check_meta", "check_tags", "host", "identifier", "port", "service_name", "whole"]
-
-log = logging.getLogger("consul_access")
+__all__ = ["check_meta", "check_tags", "fits_dns", "host", "identifier", "port", "service_name", "whole"]
 
 META_PAIRS: Final = 64
 META_KEY: Final = 128
@@ -49,6 +46,8 @@ def identifier(value: object, what: str) -> str:
     found = text(value, what)
     if not found:
         raise InvalidInput(f"{what} is empty: write a name")
+    if not found.isprintable():
+        raise InvalidInput(f"{what}={found!r} holds a character that cannot be printed: agents never give it back")
     if "%" in found or found.startswith("/") or any(part in {"", ".", ".."} for part in found.split("/")):
         raise InvalidInput(
             f"{what}={found!r} could never be deregistered: leave out '%', '..', '//' and a '/' in front"
@@ -61,9 +60,12 @@ def service_name(value: object) -> str:
     found = identifier(value, "name")
     if found == "consul":
         raise InvalidInput("name='consul' is the name of Consul's own servers: take another one")
-    if not _DNS_LABEL.match(found):
-        log.warning("service %r cannot be looked up in DNS: letters, digits and '-' can, up to 63 of them", found)
     return found
+
+
+def fits_dns(name: str) -> bool:
+    """Whether a service of this name can be looked up in DNS: letters, digits and `-`, up to 63 of them."""
+    return _DNS_LABEL.match(name) is not None
 
 
 def host(value: object, what: str) -> str:

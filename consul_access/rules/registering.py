@@ -45,6 +45,9 @@ def definition(
         InvalidInput: something cannot be right; the text says what to write instead.
     """
     inputs.service_name(name)
+    for what, value in (("meta", meta), ("ports", ports), ("tagged_addresses", tagged_addresses)):
+        if value is not None and not isinstance(value, Mapping):
+            raise InvalidInput(f"{what}={value!r} must be a mapping, such as a dict")
     first_port = port if port is not None else next(iter((ports or {}).values()), None)
     return ServiceDefinition(
         id=id if id is not None else instance_id(name, host, first_port),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from consul_access.call import Call, Headers, Repeat, Reply
 from consul_access.consul import agent
-from consul_access.errors import BadAnswer, InvalidInput
+from consul_access.errors import BadAnswer, ConnectionLimit, ConsulAccessError, InvalidInput, NotFound, RateLimited
 from consul_access.models.checks import TtlCheck
 from consul_access.models.definition import ServiceDefinition
 from consul_access.models.status import CheckStatus
@@ -236,8 +236,10 @@ class TestHealth:
     def test_an_unknown_name_is_an_empty_list(self) -> None:
         assert agent.service_health_by_name("w").read(reply([], 404)) == []
 
-    @pytest.mark.parametrize("code", [404, 429, 503])
-    def test_a_code_that_somebody_else_sent_is_a_bad_answer(self, code: int) -> None:
+    @pytest.mark.parametrize(("code", "error"), [(404, NotFound), (429, ConnectionLimit), (503, RateLimited)])
+    def test_a_code_that_is_not_about_the_service_keeps_its_meaning(
+        self, code: int, error: type[ConsulAccessError]
+    ) -> None:
         for call in (agent.service_health("w"), agent.service_health_by_name("w")):
-            with pytest.raises(BadAnswer):
+            with pytest.raises(error):
                 call.read(reply(b"Your IP is issuing too many concurrent connections", code))
