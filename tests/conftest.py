@@ -26,9 +26,9 @@ settings.load_profile("tests")
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own Consul, pod or proxy reaches a test."""
+    """Nothing of the machine's own Consul or pod reaches a test, except which binary to run."""
     for name in os.environ:
-        if name.startswith(("CONSUL_HTTP", "CONSUL_CA", "CONSUL_CLIENT", "CONSUL_TLS", "CONSUL_NAMESPACE", "POD_")):
+        if name.startswith(("CONSUL_", "POD_")) and name != "CONSUL_BIN":
             monkeypatch.delenv(name)
 
 

@@ -553,6 +553,25 @@ class TestF27Tls:
         server = self.serve(scripted, authority.issue_cert("127.0.0.1"), client_ca=authority)
         self.expect_tls_error(face, server, self.trusting(authority), "certificate")
 
+    def test_f27_a_client_certificate_from_files_is_shown(self, face, scripted, authority, tmp_path):
+        server = self.serve(scripted, authority.issue_cert("127.0.0.1"), client_ca=authority)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        mine = authority.issue_cert("client.example")
+        mine.private_key_pem.write_to_path(tmp_path / "key.pem")
+        mine.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        environ = {
+            "CONSUL_HTTP_ADDR": server.url,
+            "CONSUL_CACERT": str(tmp_path / "ca.pem"),
+            "CONSUL_CLIENT_CERT": str(tmp_path / "cert.pem"),
+            "CONSUL_CLIENT_KEY": str(tmp_path / "key.pem"),
+        }
+
+        async def story():
+            async with face.access(settings=ConsulSettings.load(environ=environ)) as access:
+                assert len(await access.instances("web")) == 1
+
+        face.run(story)
+
     def test_f27_https_to_the_plain_port_of_a_real_agent_is_named(self, face, consul, authority):
         async def story():
             async with face.access(url=f"https://{consul.address}", ssl_context=self.trusting(authority)) as access:

@@ -144,7 +144,11 @@ class ConsulAgent:
         self.request("PUT", "/v1/agent/maintenance?enable=false")
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # nobody calls __exit__ then
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

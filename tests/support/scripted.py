@@ -251,21 +251,28 @@ class ScriptedServer:
             self._spawn(self._serve, sock, self.connections)
 
     def _serve(self, sock: socket.socket, number: int) -> None:
-        self._open.add(sock)
         # A client may go away at any moment; that is its right, and no failure of the server's.
         with contextlib.suppress(OSError, EOFError), contextlib.ExitStack() as stack:
             stack.callback(sock.close)
+            self._watch(sock)
             if self.tls is not None:
                 sock = stack.enter_context(self._secured(sock))
-                self._open.add(sock)
+                self._watch(sock)
             while self._next_step(self._read(sock, number))(Connection(sock, self._ended)):
                 pass
         self._open.discard(sock)
+
+    def _watch(self, sock: socket.socket) -> None:
+        """Has it shut down with the server, even if that is being closed at this very moment."""
+        self._open.add(sock)
+        if self._ended.is_set():
+            raise EOFError
 
     def _secured(self, sock: socket.socket) -> ssl.SSLSocket:
         assert self.tls is not None
         plain = sock.dup()
         try:
+            self._watch(plain)  # during the handshake `sock` is neither the old nor the new one
             return self.tls.wrap_socket(sock, server_side=True)
         except ssl.SSLError:
             # Closing with something unread would reset the connection, and the alert be lost on its way.
@@ -275,6 +282,7 @@ class ScriptedServer:
             raise
         finally:
             plain.close()
+            self._open.discard(plain)
 
     def _next_step(self, request: Recorded) -> Step:
         with self._lock:
