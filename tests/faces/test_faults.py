@@ -239,11 +239,11 @@ def test_f10_f11_f12_silence_and_drips_end_at_the_deadline(face, scripted, silen
     server = scripted([silence])
 
     async def story():
-        async with face.access(url=server.url, timeout=1) as access:
+        async with face.access(url=server.url, timeout=2) as access:
             begun = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 await access.instances("web")
-            assert time.monotonic() - begun <= 1.2
+            assert time.monotonic() - begun <= 2.4
 
     face.run(story)
 
@@ -495,11 +495,11 @@ def test_f25_a_refused_connection_is_our_own_error_at_once(face, free_port):
 
 def test_f26_a_black_holed_connect_ends_in_time(face, black_hole):
     async def story():
-        async with face.access(url=black_hole.url, timeout=1.5) as access:
+        async with face.access(url=black_hole.url, timeout=2.5) as access:
             begun = time.monotonic()
             with pytest.raises((ConnectFailed, DeadlineExceeded)):
                 await access.instances("web")
-            assert time.monotonic() - begun <= 1.8
+            assert time.monotonic() - begun <= 3
 
     face.run(story)
 
@@ -608,12 +608,12 @@ def test_f32_a_half_open_pooled_connection_ends_at_the_deadline_and_is_replaced(
     server = scripted([answer(body=ONE), never(), answer(body=ONE)])
 
     async def story():
-        async with face.access(url=server.url, timeout=1) as access:
+        async with face.access(url=server.url, timeout=2) as access:
             await access.instances("web")
             begun = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 await access.instances("web")
-            assert time.monotonic() - begun <= 1.2
+            assert time.monotonic() - begun <= 2.4
             assert len(await access.instances("web")) == 1
 
     face.run(story)

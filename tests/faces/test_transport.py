@@ -209,7 +209,7 @@ class TestSeveralServers:
                 begun = time.monotonic()
                 for _ in range(3):
                     await access.instances("web")
-                assert time.monotonic() - begun < 1
+                assert time.monotonic() - begun < 2
                 assert attempts == [f"127.0.0.1:{free_port}", *[server.address] * 3]
 
         face.run(story)
@@ -433,7 +433,7 @@ class TestEnds:
                     await anyio.sleep(0.01)
                 begun = time.monotonic()
                 await access.aclose()
-            assert ended[0] - begun < 1
+            assert ended[0] - begun < 5  # and not the ten seconds of the deadline
 
         anyio.run(story, backend=backend)
 
@@ -453,7 +453,7 @@ class TestEnds:
         while not server.requests:
             time.sleep(0.01)
         access.close()
-        thread.join(2)
+        thread.join(5)
         assert isinstance(ended[0], ClientClosed)
 
     def test_a_forgotten_client_says_so(self, scripted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -102,8 +103,10 @@ class ConsulAgent:
         self.run()
 
     def pause(self) -> None:
+        """Stops it in its tracks. Until its last thread has stopped it may still answer; that is waited for."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         assert self.process is not None
