@@ -19,7 +19,7 @@ from tests.support.scripted import ScriptedServer
 from tools.ports import free_ports
 
 settings.register_profile(
-    "tests", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "tests", deadline=None, database=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tests")
 

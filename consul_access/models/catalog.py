@@ -195,7 +195,7 @@ class CatalogEntry(_Reached):
     @property
     def host(self) -> str:
         """The service's own address, else its node's; empty when neither can be called."""
-        return effective_host(self.service_address, self.address, synced="external-source" in self.node_meta)
+        return effective_host(self.service_address, self.address, synced=bool(self.node_meta.get("external-source")))
 
     def _own_port(self) -> int:
         return self.service_port
@@ -275,7 +275,7 @@ class HealthEntry(_Reached):
     @property
     def host(self) -> str:
         """The service's own address, else its node's; empty when neither can be called."""
-        return effective_host(self.service.address, self.node.address, synced="external-source" in self.node.meta)
+        return effective_host(self.service.address, self.node.address, synced=bool(self.node.meta.get("external-source")))
 
     def _own_port(self) -> int:
         return self.service.port
