@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import trustme
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.support.agents import ConsulAgent
 from tests.support.faces import Face
 from tests.support.scripted import ScriptedServer
 from tools.ports import free_ports
 
+set_hypothesis_home_dir(Path(__file__).parent.parent / ".venv" / "hypothesis")  # beside all else that can be deleted
 settings.register_profile(
     "tests", deadline=None, database=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
