@@ -275,7 +275,9 @@ class HealthEntry(_Reached):
     @property
     def host(self) -> str:
         """The service's own address, else its node's; empty when neither can be called."""
-        return effective_host(self.service.address, self.node.address, synced=bool(self.node.meta.get("external-source")))
+        return effective_host(
+            self.service.address, self.node.address, synced=bool(self.node.meta.get("external-source"))
+        )
 
     def _own_port(self) -> int:
         return self.service.port
