@@ -131,7 +131,7 @@ def ratio(above: list[float], below: list[float]) -> float:
 
 def latency_table(figures: Any) -> str:
     lines = [
-        "\n### Latency and CPU of one look-up, as multiples of the raw socket's\n",
+        "\n## Latency and CPU of one look-up, as multiples of the raw socket's\n",
         "| client | " + " | ".join(f"{size} inst." for size in SIZES) + " |",
         "|---|" + "---|" * len(SIZES),
     ]
@@ -155,7 +155,7 @@ def factor_table(figures: Any) -> str:
         ("async: CPU, httpx.AsyncClient / ours", "httpx-async", "ours-async", "cpu", None),
     ]
     lines = [
-        "\n### How many times faster\n",
+        "\n## How many times faster\n",
         "| what | " + " | ".join(f"{size} inst." for size in SIZES) + " |",
         "|---|" + "---|" * len(SIZES),
     ]
@@ -171,7 +171,7 @@ def factor_table(figures: Any) -> str:
 
 def rate_table(rates: dict[str, list[float]]) -> str:
     lines = [
-        f"\n### Look-ups a second with {CALLERS} callers, 10 instances, as multiples of py-consul's\n",
+        f"\n## Look-ups a second with {CALLERS} callers, 10 instances, as multiples of py-consul's\n",
         "| client | multiple |",
         "|---|---|",
     ]
@@ -194,7 +194,7 @@ def start(rounds: int, host: str, port: int) -> str:
             if number:  # the first round writes the byte code
                 found[name].append(took)
     return (
-        "\n### From nothing\n\n"
+        "\n## From nothing\n\n"
         f"`import consul_access` takes {ratio(found['import'], found['their import']):.2f} of the time of py-consul's "
         f"import (target 0.15). Import and first look-up together take "
         f"{ratio(found['look-up'], found['their look-up']):.2f} of py-consul's (target 1.4); most of it is Pydantic.\n"
