@@ -195,7 +195,7 @@ def start(rounds: int, host: str, port: int) -> str:
                 found[name].append(took)
     return (
         "\n## From nothing\n\n"
-        f"`import consul_access` takes {ratio(found['import'], found['their import']):.2f} of the time of py-consul's "
+        f"`import consul_access` takes {ratio(found['import'], found['their import']):.3f} of the time of py-consul's "
         f"import (target 0.15). Import and first look-up together take "
         f"{ratio(found['look-up'], found['their look-up']):.2f} of py-consul's (target 1.4); most of it is Pydantic.\n"
     )
