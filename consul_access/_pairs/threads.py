@@ -74,8 +74,8 @@ def settled(value: T | Awaitable[T]) -> T:
     Raises:
         InvalidSettings: it is a coroutine or another awaitable.
     """
-    if not inspect.isawaitable(value):
-        return value
+    if not hasattr(value, "__await__"):
+        return value  # pyright: ignore[reportReturnType] - it is no awaitable
     if inspect.iscoroutine(value):
         value.close()
     raise InvalidSettings(
