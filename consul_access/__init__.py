@@ -12,8 +12,10 @@ TYPE_CHECKING = False  # as type checkers understand it; importing `typing` woul
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
+    from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
+    from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.registration import Registration as Registration
     from consul_access.call import Call as Call
     from consul_access.call import Headers as Headers
@@ -78,14 +80,18 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.keeping import KeeperEvent as KeeperEvent
+    from consul_access.rules.keeping import KeeperState as KeeperState
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
     from consul_access.settings import Timeouts as Timeouts
 
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
+    "_async.keeper": ("AsyncKeeper",),
     "_async.registration": ("AsyncRegistration",),
     "_sync.consul": ("ConsulAccess",),
+    "_sync.keeper": ("Keeper",),
     "_sync.registration": ("Registration",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
@@ -142,6 +148,7 @@ _ROOMS = {
     "models.query": ("Query",),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.keeping": ("KeeperEvent", "KeeperState"),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

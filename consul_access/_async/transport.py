@@ -78,26 +78,28 @@ class AsyncTransport:
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
 
-    async def send(self, call: Call[T], *, target: Target | None = None) -> T:
+    async def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
         """Sends the call and returns its result.
 
         Args:
             call: the request.
             target: the server that must answer; any of the settings' servers by default.
+            within: seconds for all of it, when that is less than the settings allow.
 
         Raises:
             ConsulAccessError: by meaning; see `consul_access.errors`.
         """
-        reply = await self.reply(call, target=target)
+        reply = await self.reply(call, target=target, within=within)
         try:
             return call.read(reply)
         except ConsulAccessError as error:
             error.operation, error.address, error.attempts = call.name, reply.address, reply.attempts
             raise
 
-    async def reply(self, call: Call[Any], *, target: Target | None = None) -> Reply:
+    async def reply(self, call: Call[Any], *, target: Target | None = None, within: float | None = None) -> Reply:
         """Sends the call and returns the reply, unread; its status is one of the call's."""
-        course = _Course(call, target, self.settings.timeouts.total + call.patience)
+        allowed = self.settings.timeouts.total + call.patience
+        course = _Course(call, target, allowed if within is None else min(allowed, within))
         outcome = await self._attempt(course)
         if isinstance(outcome, Failed):
             outcome = await self._repeat(course, outcome)

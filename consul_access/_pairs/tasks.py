@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from consul_access._pairs.sockets import SocketAddress, left, look_up
 
-__all__ = ["Slots", "resolve", "settled", "shielded", "sleep", "time_limit", "wait_readable", "wait_writable"]
+__all__ = [
+    "Examiner",
+    "Flag",
+    "Later",
+    "Slots",
+    "Worker",
+    "resolve",
+    "settled",
+    "shielded",
+    "sleep",
+    "time_limit",
+    "wait_readable",
+    "wait_writable",
+]
 
 T = TypeVar("T")
 
 sleep = anyio.sleep
+
+Later = Awaitable[T]
+"""What a function gives that is awaited."""
 
 
 async def wait_readable(sock: socket.socket, deadline: float) -> None:
@@ -74,3 +92,104 @@ class Slots:
     def release(self) -> None:
         """Gives it back."""
         self._places.release()
+
+
+class Flag:
+    """Something that happens once, and can be waited for."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        """It has happened."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._event.is_set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Waits for it; whether it has happened."""
+        with anyio.move_on_after(max(0.0, seconds)):
+            await self._event.wait()
+        return self._event.is_set()
+
+
+class Worker:
+    """Runs a function beside everything else, in a task of its own that belongs to no task group.
+
+    It ends with the event loop, which cancels it: asyncio's tasks at the end of `asyncio.run`, trio's system tasks
+    after the main one. So it may be started in one task and ended in another, as test fixtures and servers do.
+
+    Args:
+        function: what to run.
+        name: of the task.
+    """
+
+    __slots__ = ("_ended", "_function", "_scope", "_task")
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._function = function
+        self._ended = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._task: object = _started(self._run, name)  # kept: asyncio itself holds tasks only weakly
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._function()
+        finally:
+            self._ended.set()
+
+    async def join(self, seconds: float) -> None:
+        """Waits for its end, and cancels it when that does not come."""
+        with anyio.move_on_after(max(0.0, seconds)):
+            await self._ended.wait()
+        self._scope.cancel()
+
+
+def _started(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.spawn_system_task(function, name=name)
+    return loop.create_task(function(), name=name)
+
+
+class Examiner:
+    """Asks a user's function, plain or async, which may crash or hang, within a limit of time.
+
+    Args:
+        function: the question.
+    """
+
+    __slots__ = ("_busy", "_function")
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._busy = False
+
+    async def ask(self, within: float) -> object:
+        """Its answer.
+
+        Raises:
+            TimeoutError: it has not answered in time. A plain function is not asked again before it has.
+            Exception: whatever it raises.
+        """
+        if self._busy:
+            raise TimeoutError
+        with anyio.fail_after(within):
+            if inspect.iscoroutinefunction(self._function):
+                return await self._function()
+            return await settled(await anyio.to_thread.run_sync(self._plain, abandon_on_cancel=True))
+
+    def _plain(self) -> object:
+        self._busy = True
+        try:
+            return self._function()
+        finally:
+            self._busy = False

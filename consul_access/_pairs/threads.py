@@ -8,18 +8,34 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from consul_access._pairs.sockets import SocketAddress, left, look_up, ready
-from consul_access.errors import InvalidSettings
+from consul_access.errors import InvalidInput, InvalidSettings
 
-__all__ = ["Slots", "resolve", "settled", "shielded", "sleep", "time_limit", "wait_readable", "wait_writable"]
+__all__ = [
+    "Examiner",
+    "Flag",
+    "Later",
+    "Slots",
+    "Worker",
+    "resolve",
+    "settled",
+    "shielded",
+    "sleep",
+    "time_limit",
+    "wait_readable",
+    "wait_writable",
+]
 
 T = TypeVar("T")
 
 sleep = time.sleep
+
+Later = Annotated[T, "at once"]
+"""What a function gives that would be awaited on the other face."""
 
 
 def wait_readable(sock: socket.socket, deadline: float) -> None:
@@ -110,3 +126,90 @@ class Slots:
     def release(self) -> None:
         """Gives it back."""
         self._places.put(None)
+
+
+class Flag:
+    """Something that happens once, and can be waited for."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """It has happened."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for it; whether it has happened."""
+        return self._event.wait(max(0.0, seconds))
+
+
+class Worker:
+    """Runs a function beside everything else, in a daemon thread.
+
+    Args:
+        function: what to run; it has to end by itself when it is told to.
+        name: of the thread.
+    """
+
+    __slots__ = ("_thread",)
+
+    def __init__(self, function: Callable[[], None], name: str) -> None:
+        self._thread = threading.Thread(target=function, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Waits for its end. A thread in a call that does not return is left behind."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(max(0.0, seconds))
+
+
+class Examiner:
+    """Asks a user's function, which may crash or hang, within a limit of time.
+
+    Args:
+        function: the question.
+
+    Raises:
+        InvalidInput: an async function was given to the face for threads.
+    """
+
+    __slots__ = ("_asked", "_function")
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise InvalidInput("health= is an async function: use AsyncConsulAccess, or a plain function")
+        self._function = function
+        self._asked: threading.Thread | None = None
+
+    def ask(self, within: float) -> object:
+        """Its answer.
+
+        Raises:
+            TimeoutError: it has not answered in time. It is not asked again before it has.
+            Exception: whatever it raises.
+        """
+        answers: list[object] = []
+        failures: list[Exception] = []
+
+        def work() -> None:
+            try:
+                answers.append(self._function())
+            except Exception as error:  # noqa: BLE001 - it is handed over, not swallowed
+                failures.append(error)
+
+        if self._asked is not None and self._asked.is_alive():
+            raise TimeoutError
+        self._asked = threading.Thread(target=work, name="consul-access health", daemon=True)
+        self._asked.start()
+        self._asked.join(within)
+        if failures:
+            raise failures[0]
+        if not answers:
+            raise TimeoutError
+        return answers[0]

@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 from warnings import warn
 
 from consul_access import consul
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from consul_access._sync.keeper import Keeper
     from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
+    from consul_access.rules.keeping import KeeperEvent
     from consul_access.tokens import TokenArgument
 
 __all__ = ["ConsulAccess"]
@@ -109,6 +111,8 @@ class ConsulAccess:
         )
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._agents: dict[Target, AgentInfo] = {}
+        self._given_transport = transport
+        self._kept: set[Keeper] = set()
 
     @property
     def settings(self) -> ConsulSettings:
@@ -249,12 +253,11 @@ class ConsulAccess:
             UnsupportedByAgent: the agent's version does not know a field; nothing was registered.
             OutcomeUnknown: the answer was lost. Registering again is harmless.
         """
-        from consul_access.rules import addressing, registering  # whoever only looks up need not load them
-
         target = self._transport.pin()
-        definition = registering.definition(
+        definition = self._defined(
+            target,
             name,
-            self._own_address(address, target),
+            address,
             port,
             id=id,
             tags=tags,
@@ -267,16 +270,105 @@ class ConsulAccess:
             enable_tag_override=enable_tag_override,
             namespace=namespace,
             partition=partition,
-            host=addressing.host_label(os.environ, socket.gethostname()),
         )
-        return self._register(definition, target, replace_existing_checks=replace_existing_checks)
+        return self._register(definition, target, replace_existing_checks)
 
-    def deregister_service(self, service_id: str, *, target: Target | None = None) -> bool:
+    def registered(
+        self,
+        name: str,
+        address: str | None = None,
+        port: int | None = None,
+        *,
+        mode: Literal["agent"] = "agent",
+        drain: float = 0.0,
+        stop_timeout: float = 5.0,
+        health: Callable[[], object] | None = None,
+        on_event: Callable[[KeeperEvent], object] | None = None,
+        fail_fast: bool = True,
+        id: str | None = None,  # noqa: A002 - the registry's own word
+        tags: Iterable[str] = (),
+        meta: Mapping[str, str] | None = None,
+        check: AnyCheck | Default | None = DEFAULT,
+        checks: Iterable[AnyCheck] | None = None,
+        ports: Mapping[str, int] | None = None,
+        weights: Weights | None = None,
+        tagged_addresses: Mapping[str, Address] | None = None,
+        enable_tag_override: bool = False,
+        namespace: str | None = None,
+        partition: str | None = None,
+    ) -> Keeper:
+        """Registers a service and keeps it registered until the block ends, whatever happens to the agent.
+
+        `async with access.registered("orders", port=8080):` looks every few seconds whether the agent still holds the
+        registration, and restores it when it is lost or changed. TTL checks are reported at a third of their time. On
+        every way out (the block's end, an exception, SIGTERM, the interpreter's end) it is deregistered once.
+
+        Args:
+            mode: `agent`: registered at one agent, which is pinned to one IP address.
+            drain: seconds between the service's disappearance from every look-up and its deregistration, in which it
+                should still answer; 0 by default.
+            stop_timeout: seconds that the end may take besides, also when the agent is down.
+            health: asked before each heartbeat of a TTL check, plain or async; answers None or True (passing), False
+                (critical), a status, or a pair of that and a text. One that raises or hangs counts as critical.
+            on_event: called with a `KeeperEvent` at each change.
+            fail_fast: False begins also while the agent does not answer, and registers as soon as it does.
+
+        The others are those of `register_service`.
+
+        Returns:
+            A context manager; also `start` and `stop`, with `state`, `last_ok`, `misses` and `re_registrations`.
+
+        Raises:
+            InvalidInput: an argument cannot be right. The rest is raised when the block begins.
+        """
+        from consul_access._sync.keeper import Keeper
+
+        if mode != "agent":
+            raise InvalidInput(f"mode={mode!r} is not known: write 'agent'")
+        for what, value in (("drain", drain), ("stop_timeout", stop_timeout)):
+            if not 0 <= value < float("inf"):
+                raise InvalidInput(f"{what}={value!r} is no number of seconds to wait")
+
+        def define(target: Target) -> ServiceDefinition:
+            return self._defined(
+                target,
+                name,
+                address,
+                port,
+                id=id,
+                tags=tags,
+                meta=meta,
+                check=check,
+                checks=checks,
+                ports=ports,
+                weights=weights,
+                tagged_addresses=tagged_addresses,
+                enable_tag_override=enable_tag_override,
+                namespace=namespace,
+                partition=partition,
+            )
+
+        return Keeper(
+            self,
+            define,
+            pin=self._transport.pin,
+            announce=self._register,
+            kept=self._kept,
+            drain=drain,
+            stop_timeout=stop_timeout,
+            health=health,
+            on_event=on_event,
+            fail_fast=fail_fast,
+            transport=self._given_transport,
+        )
+
+    def deregister_service(self, service_id: str, *, target: Target | None = None, within: float | None = None) -> bool:
         """Removes a service from the agent.
 
         Args:
             service_id: the id it was registered with.
             target: the agent it lives on; `Registration.deregister` knows it.
+            within: seconds for each of the two requests, when that is less than the settings allow.
 
         Returns:
             True when it was removed, False when the agent had no such service. Agents answer the latter in three
@@ -287,13 +379,13 @@ class ConsulAccess:
         """
         target = target or self._transport.pin()
         try:
-            self._transport.send(consul.agent.service(service_id), target=target)
+            self._transport.send(consul.agent.service(service_id), target=target, within=within)
         except UnknownService:
             return False
         except PermissionDenied as error:  # a token that may write, and not read
             log.debug("whether %s is there cannot be read: %s", service_id, error)
         try:
-            self._transport.send(consul.agent.deregister(service_id), target=target)
+            self._transport.send(consul.agent.deregister(service_id), target=target, within=within)
         except UnknownService:
             return False
         return True
@@ -345,14 +437,15 @@ class ConsulAccess:
 
     # --- anything else ------------------------------------------------------------------------------------
 
-    def send(self, call: Call[T], *, target: Target | None = None) -> T:
+    def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
         """Sends any call, with this client's token, limits and retries.
 
         Args:
             call: one of `consul_access.consul`, or your own.
             target: the server that must answer; any of the client's by default.
+            within: seconds for all of it, when that is less than the settings allow.
         """
-        return self._transport.send(call, target=target)
+        return self._transport.send(call, target=target, within=within)
 
     def on_exchange(self, hook: Hook) -> Callable[[], None]:
         """Has `hook` called with an `Exchange` after every request, for metrics and tracing.
@@ -366,7 +459,9 @@ class ConsulAccess:
         return self._transport.add_hook(hook)
 
     def close(self) -> None:
-        """Closes every connection; calls under way end with `ClientClosed`, and so do later ones."""
+        """Ends what it keeps registered and closes every connection; calls under way end with `ClientClosed`."""
+        for keeper in tuple(self._kept):
+            keeper.stop()
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -389,9 +484,15 @@ class ConsulAccess:
         source = None if local else route_source(target.ip or target.address.host, target.address.port)
         return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source)
 
-    def _register(
-        self, definition: ServiceDefinition, target: Target, *, replace_existing_checks: bool
-    ) -> Registration:
+    def _defined(
+        self, target: Target, name: str, address: str | None, port: int | None, **given: Any
+    ) -> ServiceDefinition:
+        from consul_access.rules import addressing, registering  # whoever only looks up need not load them
+
+        label = addressing.host_label(os.environ, socket.gethostname())
+        return registering.definition(name, self._own_address(address, target), port, host=label, **given)
+
+    def _register(self, definition: ServiceDefinition, target: Target, replace_existing_checks: bool) -> Registration:
         from consul_access.rules import versions
 
         if versions.needs_version(definition.payload()):

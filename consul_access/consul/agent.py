@@ -18,6 +18,7 @@ from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 from consul_access.models.catalog import AgentInfo, AgentService, Check
 from consul_access.models.durations import Duration, go_duration, seconds
+from consul_access.models.filters import quoted
 from consul_access.models.nullable import NullAs
 from consul_access.models.status import CheckStatus
 
@@ -134,9 +135,19 @@ def services() -> Call[dict[str, AgentService]]:
     return Call(name="agent.services", method="GET", path="/v1/agent/services", read=partial(decode, _SERVICES))
 
 
-def checks() -> Call[dict[str, Check]]:
-    """All checks at this agent, by id."""
-    return Call(name="agent.checks", method="GET", path="/v1/agent/checks", read=partial(decode, _CHECKS))
+def checks(*, service_id: str | None = None) -> Call[dict[str, Check]]:
+    """The checks at this agent, by id.
+
+    Args:
+        service_id: only those of this service.
+    """
+    return Call(
+        name="agent.checks",
+        method="GET",
+        path="/v1/agent/checks",
+        query=() if service_id is None else (("filter", f"ServiceID == {quoted(service_id)}"),),
+        read=partial(decode, _CHECKS),
+    )
 
 
 def update_check(check_id: str, status: CheckStatus | str, output: str = "") -> Call[None]:

@@ -101,13 +101,18 @@ class ServiceDefinition:
             return (self.checks[0].id or f"service:{self.id}",)
         return tuple(check.id or f"service:{self.id}:{number}" for number, check in enumerate(self.checks, 1))
 
+    def ttl_check_ids(self) -> tuple[str, ...]:
+        """The ids of the TTL checks."""
+        named = zip(self.check_ids(), self.checks, strict=True)
+        return tuple(check_id for check_id, check in named if isinstance(check, TtlCheck))
+
     def only_ttl_check_id(self) -> str:
         """The id of the TTL check, if there is exactly one.
 
         Raises:
             InvalidInput: there is none, or there are several.
         """
-        found = [name for name, check in zip(self.check_ids(), self.checks, strict=True) if isinstance(check, TtlCheck)]
+        found = self.ttl_check_ids()
         if len(found) != 1:
             raise InvalidInput(f"{self.id!r} has {len(found)} TTL checks: name the one to report, by check_id=")
         return found[0]

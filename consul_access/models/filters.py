@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, TypeAlias
 from consul_access.errors import InvalidInput
 from consul_access.models.status import CheckStatus
 
-__all__ = ["F", "Field", "Filter", "Scope"]
+__all__ = ["F", "Field", "Filter", "Scope", "quoted"]
 
 Scope: TypeAlias = Literal["health", "catalog", "checks", "nodes"]
 """Which answer is filtered: each calls the same fact by another name."""
@@ -90,7 +90,7 @@ class _Selector:
             raise InvalidInput(f"{_ANSWERS[scope]} cannot be filtered by {self.name}")
         if self.key is None:
             return selector
-        return f"{selector}[{_quoted(self.key)}]"
+        return f"{selector}[{quoted(self.key)}]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,11 +219,11 @@ def _literal(value: object) -> str:
     if isinstance(value, int):
         return f'"{value}"'
     if isinstance(value, str):
-        return _quoted(value)
+        return quoted(value)
     raise InvalidInput(f"{value!r} cannot be compared in a filter: write a text, a whole number or True/False")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A literal that ends where it should.
 
     Between double quotes go-bexpr reads Go's escapes, but ends at the first quote even if it is escaped (observed on

@@ -1,0 +1,235 @@
+"""Keeping a registration true: what to do next, when, and what an answer means. No clock, no I/O.
+
+A registration is compared before it is written: registering again restarts its checks and their counters (observed), so
+that is done only when the agent has lost it or holds another one, never on a timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Final, Self
+
+from consul_access.models.checks import TtlCheck
+from consul_access.models.durations import seconds
+
+if TYPE_CHECKING:
+    from consul_access.models.catalog import AgentService, Check
+    from consul_access.models.definition import ServiceDefinition
+
+__all__ = ["KeeperEvent", "KeeperState", "Keeping", "Step", "beat_interval", "drift"]
+
+LOOK_EVERY: Final = 5.0
+"""Seconds between two looks at the agent's own copy: a local read, answered in well under a millisecond."""
+LONGEST_PAUSE: Final = 5.0
+UNSEEN_AFTER: Final = 30.0
+"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it."""
+CONTEST_WINDOW: Final = 60.0
+"""Registrations lost again and again within this time are made ever more slowly: somebody else wants the id."""
+
+
+class KeeperState(StrEnum):
+    """How a kept registration stands."""
+
+    PENDING = "pending"
+    """On its way: not accepted yet, or accepted by the agent and not yet in the catalog."""
+    REGISTERED = "registered"
+    """At the agent, as defined, and in the catalog."""
+    RENEWING = "renewing"
+    """The agent did not answer; how it stands there is not known, and it is being asked again."""
+    LOST = "lost"
+    """The agent has forgotten it, or holds another one; it is being registered again."""
+    DRAINING = "draining"
+    """Taken out of every look-up; it ends soon."""
+    STOPPED = "stopped"
+    """Ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperEvent:
+    """One change in a kept registration's life.
+
+    Args:
+        kind: `registered`, `visible`, `unseen`, `missed`, `recovered`, `lost`, `registered_again`, `draining`,
+            `deregistered`, or `left_behind` (it could not be deregistered).
+        state: the state it led to.
+        service_id: whose it is.
+        cause: what the agent said, or what differs; empty when there is nothing to say.
+    """
+
+    kind: str
+    state: KeeperState
+    service_id: str
+    cause: str = ""
+
+
+class Step(IntEnum):
+    """What a keeper does; the smaller goes first when several are due."""
+
+    REGISTER = 0
+    BEAT = 1
+    LOOK = 2
+    CONFIRM = 3
+
+
+class Keeping:
+    """The life of one registration.
+
+    Args:
+        service_id: whose it is.
+        beat: seconds between heartbeats, or None when no TTL check asks for any.
+        spread: a random number between two others.
+        now: the monotonic time.
+
+    `next` says what is due; whoever does it says how it went (`registered`, `succeeded`, `seen`, `unseen`, `gone`,
+    `failed`) and passes on the events that come back.
+    """
+
+    def __init__(self, service_id: str, beat: float | None, *, spread: Callable[[float, float], float], now: float):
+        self.state = KeeperState.PENDING
+        self.misses = 0
+        self.re_registrations = 0
+        self._id = service_id
+        self._beat = beat
+        self._spread = spread
+        self._due: dict[Step, float] = {Step.REGISTER: now}
+        self._registered_before = False
+        self._in_catalog = False
+        self._looks_in_vain = 0
+        self._unseen_since: float | None = None
+        self._losses: list[float] = []
+
+    def next(self, now: float) -> tuple[Step, float] | None:
+        """The next step and when it is due; of those due already the most urgent. None once it is ending."""
+        if not self._due:
+            return None
+        waiting = [(when, step) for step, when in self._due.items()]
+        ready = [step for when, step in waiting if when <= now]
+        if ready:
+            return min(ready), now
+        when, step = min(waiting)
+        return step, when
+
+    @classmethod
+    def ended(cls) -> Self:
+        """A life that has not begun."""
+        rule = cls("", None, spread=lambda low, _: low, now=0.0)
+        rule.stopped()
+        return rule
+
+    @property
+    def registered_before(self) -> bool:
+        """Whether the agent has accepted it at least once."""
+        return self._registered_before
+
+    def registered(self, now: float) -> list[KeeperEvent]:
+        """The agent has accepted the registration."""
+        again = self._registered_before
+        self._registered_before = True
+        self.re_registrations += again
+        self.misses = 0
+        self._in_catalog = False
+        self._looks_in_vain = 0
+        self._unseen_since = now
+        self.state = KeeperState.PENDING
+        self._due = {Step.CONFIRM: now, Step.LOOK: now + self._jittered(LOOK_EVERY)}
+        if self._beat is not None:
+            self._due[Step.BEAT] = now
+        return [self._event("registered_again" if again else "registered")]
+
+    def succeeded(self, step: Step, now: float) -> list[KeeperEvent]:
+        """A heartbeat was taken, or the agent's copy is as it should be."""
+        interval = self._beat if step is Step.BEAT else LOOK_EVERY
+        self._due[step] = now + self._jittered(interval or LOOK_EVERY)
+        return self._answered()
+
+    def seen(self) -> list[KeeperEvent]:
+        """The catalog shows it."""
+        self._due.pop(Step.CONFIRM, None)
+        self._in_catalog = True
+        self._unseen_since = None
+        self.state = KeeperState.REGISTERED
+        return [self._event("visible")]
+
+    def unseen(self, now: float, cause: str) -> list[KeeperEvent]:
+        """The catalog does not show it yet, or cannot be asked."""
+        self._looks_in_vain += 1
+        self._due[Step.CONFIRM] = now + min(LONGEST_PAUSE, 0.05 * 2**self._looks_in_vain)
+        if self._unseen_since is None or now - self._unseen_since < UNSEEN_AFTER:
+            return []
+        self._unseen_since = None  # it is said once
+        return [self._event("unseen", cause)]
+
+    def gone(self, now: float, cause: str) -> list[KeeperEvent]:
+        """The agent has forgotten it, or holds something else under its id."""
+        self._losses = [when for when in self._losses if now - when < CONTEST_WINDOW]
+        contested = len(self._losses)
+        self._losses.append(now)
+        pause = 0.0 if contested < 2 else self._spread(0.5, 1.0) * min(30.0, 2.0 ** (contested - 1))
+        self._due = {Step.REGISTER: now + pause}
+        self.state = KeeperState.LOST
+        return [self._event("lost", cause)]
+
+    def failed(self, step: Step, now: float, cause: str) -> list[KeeperEvent]:
+        """No answer, or one that says nothing about the registration. It is tried again, for ever."""
+        self.misses += 1
+        longest = min(LONGEST_PAUSE, self._beat or LONGEST_PAUSE)
+        self._due[step] = now + self._spread(0.05, max(0.05, min(longest, 0.1 * 2.0 ** min(self.misses, 30))))
+        if self.state in (KeeperState.REGISTERED, KeeperState.PENDING) and self._registered_before:
+            self.state = KeeperState.RENEWING
+        return [self._event("missed", cause)] if self.misses == 1 else []
+
+    def draining(self) -> list[KeeperEvent]:
+        """It is about to end."""
+        self._due = {}
+        self.state = KeeperState.DRAINING
+        return [self._event("draining")]
+
+    def stopped(self, failure: str = "") -> list[KeeperEvent]:
+        """It has ended; with a failure, the agent may still hold it."""
+        self._due = {}
+        self.state = KeeperState.STOPPED
+        return [self._event("left_behind", failure) if failure else self._event("deregistered")]
+
+    def _answered(self) -> list[KeeperEvent]:
+        missed, self.misses = self.misses, 0
+        if self.state is KeeperState.RENEWING:
+            self.state = KeeperState.REGISTERED if self._in_catalog else KeeperState.PENDING
+        return [self._event("recovered")] if missed else []
+
+    def _jittered(self, interval: float) -> float:
+        return interval * self._spread(0.9, 1.0)  # never later: the third beat has to be in time as well
+
+    def _event(self, kind: str, cause: str = "") -> KeeperEvent:
+        return KeeperEvent(kind, self.state, self._id, cause)
+
+
+def beat_interval(definition: ServiceDefinition) -> float | None:
+    """A third of the shortest TTL, so that one heartbeat and one retry may be lost; None without a TTL check."""
+    lengths = [seconds(check.ttl, what="ttl") for check in definition.checks if isinstance(check, TtlCheck)]
+    return min(lengths) / 3 if lengths else None
+
+
+def drift(definition: ServiceDefinition, found: AgentService, checks: Mapping[str, Check] | None) -> str | None:
+    """What the agent holds differently from what was registered, or None.
+
+    Args:
+        definition: what should be there.
+        found: what is there.
+        checks: the checks that belong to the service, by id; None when they cannot be read.
+    """
+    wanted: dict[str, object] = {"name": definition.name, "address": definition.payload().get("Address", "")}
+    held: dict[str, object] = {"name": found.name, "address": found.address}
+    if not definition.ports:
+        wanted["port"], held["port"] = definition.port or 0, found.port
+    if not definition.enable_tag_override:  # others may then change them
+        wanted["tags"], held["tags"] = sorted(definition.tags), sorted(found.tags)
+    wanted["meta"], held["meta"] = dict(definition.meta), dict(found.meta)
+    if definition.weights is not None:
+        wanted["weights"], held["weights"] = definition.weights, found.weights
+    for what, value in wanted.items():
+        if held[what] != value:
+            return f"{what} is {held[what]!r} at the agent instead of {value!r}"
+    missing = set(definition.check_ids()) - set(checks) if checks is not None else ()
+    return f"check {min(missing)!r} is gone, or belongs to another service" if missing else None

@@ -1,0 +1,40 @@
+"""What a user's health function may answer, and what is then reported."""
+
+from __future__ import annotations
+
+from consul_access.errors import InvalidInput
+from consul_access.models.status import CheckStatus
+
+__all__ = ["report_of"]
+
+_REPORTABLE = (CheckStatus.PASSING, CheckStatus.WARNING, CheckStatus.CRITICAL)
+
+
+def report_of(answer: object) -> tuple[CheckStatus, str]:
+    """Status and text to report.
+
+    Args:
+        answer: None or True (passing), False (critical), a status, a text (passing, with that output), or a pair of
+            one of these and a text.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str):
+        return _status(answer[0]), answer[1]
+    if isinstance(answer, str) and answer not in _REPORTABLE:
+        return CheckStatus.PASSING, answer
+    return _status(answer), ""
+
+
+def _status(answer: object) -> CheckStatus:
+    if answer is None or answer is True:
+        return CheckStatus.PASSING
+    if answer is False:
+        return CheckStatus.CRITICAL
+    if isinstance(answer, str) and answer in _REPORTABLE:
+        return CheckStatus(answer)
+    raise InvalidInput(
+        f"the health function answered {answer!r}: answer None, a bool, 'passing', 'warning' or 'critical', "
+        "or a pair of that and a text"
+    )
