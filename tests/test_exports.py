@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import consul_access
-from consul_access import AsyncConsulAccess, AsyncRegistration, ConsulAccess, Registration
+from consul_access import AsyncConsulAccess, AsyncKeeper, AsyncRegistration, ConsulAccess, Keeper, Registration
 
 PACKAGE = Path(consul_access.__file__).parent
 
@@ -86,7 +86,9 @@ def without_colour(text: str) -> str:
     return text.replace("Async", "").replace("aclose", "close").replace("_async", "_sync")
 
 
-@pytest.mark.parametrize(("tasks", "threads"), [(AsyncConsulAccess, ConsulAccess), (AsyncRegistration, Registration)])
+@pytest.mark.parametrize(
+    ("tasks", "threads"), [(AsyncConsulAccess, ConsulAccess), (AsyncRegistration, Registration), (AsyncKeeper, Keeper)]
+)
 def test_both_faces_have_the_same_methods_with_the_same_arguments(tasks, threads):
     theirs = {without_colour(name): without_colour(str(signature)) for name, signature in public(tasks).items()}
     ours = {name: str(signature) for name, signature in public(threads).items()}
@@ -94,7 +96,9 @@ def test_both_faces_have_the_same_methods_with_the_same_arguments(tasks, threads
     assert len(ours) > 8
 
 
-@pytest.mark.parametrize(("tasks", "threads"), [(AsyncConsulAccess, ConsulAccess), (AsyncRegistration, Registration)])
+@pytest.mark.parametrize(
+    ("tasks", "threads"), [(AsyncConsulAccess, ConsulAccess), (AsyncRegistration, Registration), (AsyncKeeper, Keeper)]
+)
 def test_both_faces_are_documented_alike_and_awaited_where_they_wait(tasks, threads):
     for name in public(tasks):
         mine, theirs = getattr(tasks, name), getattr(threads, without_colour(name))
@@ -103,7 +107,7 @@ def test_both_faces_are_documented_alike_and_awaited_where_they_wait(tasks, thre
         assert mine.__doc__ or name == "__init__"
         assert without_colour(mine.__doc__ or "") == (theirs.__doc__ or "")
         assert not inspect.iscoroutinefunction(theirs)
-        assert inspect.iscoroutinefunction(mine) or name in {"__init__", "on_exchange"}
+        assert inspect.iscoroutinefunction(mine) or name in {"__init__", "on_exchange", "registered"}
 
 
 def test_every_public_thing_is_documented_in_one_sentence_first():

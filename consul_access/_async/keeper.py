@@ -213,6 +213,8 @@ class AsyncKeeper:
                 with shielded():
                     await self._taken_back()
             raise
+        if self._definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
+            await self._perform(Step.BEAT)
         await self._perform(Step.CONFIRM)
 
     async def _taken_back(self) -> None:

@@ -299,8 +299,8 @@ class ConsulAccess:
     ) -> Keeper:
         """Registers a service and keeps it registered until the block ends, whatever happens to the agent.
 
-        `async with access.registered("orders", port=8080):` looks every few seconds whether the agent still holds the
-        registration, and restores it when it is lost or changed. TTL checks are reported at a third of their time. On
+        Every few seconds it looks whether the agent still holds the registration as it was made, and restores it when
+        it is lost or changed. TTL checks are reported at a third of their time. On
         every way out (the block's end, an exception, SIGTERM, the interpreter's end) it is deregistered once.
 
         Args:

@@ -214,6 +214,8 @@ class Keeper:
                 with shielded():
                     self._taken_back()
             raise
+        if self._definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
+            self._perform(Step.BEAT)
         self._perform(Step.CONFIRM)
 
     def _taken_back(self) -> None:

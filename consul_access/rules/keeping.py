@@ -22,6 +22,8 @@ __all__ = ["KeeperEvent", "KeeperState", "Keeping", "Step", "beat_interval", "dr
 
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks at the agent's own copy: a local read, answered in well under a millisecond."""
+FIRST_LOOK: Final = 1.0
+"""Seconds from a registration to the first look: who else wants the id is mostly starting, too."""
 LONGEST_PAUSE: Final = 5.0
 UNSEEN_AFTER: Final = 30.0
 """A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it."""
@@ -133,7 +135,7 @@ class Keeping:
         self._looks_in_vain = 0
         self._unseen_since = now
         self.state = KeeperState.PENDING
-        self._due = {Step.CONFIRM: now, Step.LOOK: now + self._jittered(LOOK_EVERY)}
+        self._due = {Step.CONFIRM: now, Step.LOOK: now + self._jittered(FIRST_LOOK)}
         if self._beat is not None:
             self._due[Step.BEAT] = now
         return [self._event("registered_again" if again else "registered")]

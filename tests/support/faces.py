@@ -6,15 +6,18 @@ For threads each method of the client is called as it is, and its result handed 
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import httpx
 
-from consul_access import AsyncConsulAccess, ConsulAccess, Registration
+from consul_access import AsyncConsulAccess, ConsulAccess, Keeper, Registration
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,22 @@ class Face:
             with ConsulAccess(*args, **kwargs) as client:
                 yield Awaited(client)
 
+    async def sleep(self, seconds: float) -> None:
+        """Lets everything else go on for so long."""
+        if self.is_async:
+            await anyio.sleep(seconds)
+        else:
+            time.sleep(seconds)  # noqa: ASYNC251 - there is no loop on this face
+
+    async def eventually(self, condition: Callable[[], T], within: float = 10.0, what: str = "") -> tuple[T, float]:
+        """What the condition answers as soon as that is true, and after how many seconds that was."""
+        begun = time.monotonic()
+        while not (found := condition()):
+            if time.monotonic() - begun > within:
+                raise AssertionError(f"within {within:g} s it did not come true: {what or condition}")
+            await self.sleep(0.01)
+        return found, time.monotonic() - begun
+
     def transport(self, handler: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTransport:
         """A scripted exchange."""
         return httpx.MockTransport(handler)
@@ -71,6 +90,9 @@ class Awaited:
         if not inspect.ismethod(value) or name in self.plain or name.startswith("_"):
             return value
 
+        if name == "registered":  # gives a context manager, on both faces
+            return lambda *args, **kwargs: Awaited(value(*args, **kwargs))
+
         async def method(*args: Any, **kwargs: Any) -> Any:
             return wrapped(value(*args, **kwargs))
 
@@ -88,4 +110,4 @@ class Awaited:
 
 
 def wrapped(result: Any) -> Any:
-    return Awaited(result) if isinstance(result, Registration) else result
+    return Awaited(result) if isinstance(result, Registration | Keeper) else result

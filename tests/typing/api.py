@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import assert_type
 
 from consul_access import (
     Address,
     AsyncConsulAccess,
+    AsyncKeeper,
     AsyncRegistration,
     AsyncRegistry,
     Call,
@@ -18,6 +20,8 @@ from consul_access import (
     HealthEntry,
     HealthPolicy,
     HttpCheck,
+    Keeper,
+    KeeperState,
     Registration,
     Registry,
     ServiceInstance,
@@ -35,6 +39,10 @@ def threads(access: ConsulAccess) -> None:
     assert_type(access.services()["web"], list[str])
     assert_type(access.register_service("web", "10.0.0.5", 80, check=TtlCheck("15s")), Registration)
     assert_type(access.deregister_service("web-1"), bool)
+    with access.registered("web", port=80, on_event=lambda event: event.kind, health=lambda: True) as keeper:
+        assert_type(keeper, Keeper)
+        assert_type(keeper.state, KeeperState)
+        assert_type(keeper.last_ok, datetime | None)
     assert_type(access.send(Call("raw", "GET", "/v1/status/leader", read=lambda reply: reply.status)), int)
     access.register_service("web", port=80, checks=[HttpCheck(path="/x"), TtlCheck(30)], meta={"a": "b"})
     access.instances("web", polcy="any")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
@@ -45,6 +53,9 @@ async def tasks(access: AsyncConsulAccess) -> None:
     assert_type(await access.search_service("web"), list[Address])
     assert_type(await access.instances("web"), Entries[ServiceInstance])
     assert_type(await access.register_service("web", "10.0.0.5", 80), AsyncRegistration)
+    async with access.registered("web", port=80) as keeper:
+        assert_type(keeper, AsyncKeeper)
+        assert_type(await keeper.stop(), bool)
     async with access, await access.register_service("web", "10.0.0.5", 80) as registration:
         assert_type(await registration.deregister(), bool)
 
