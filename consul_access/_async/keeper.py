@@ -144,7 +144,7 @@ class AsyncKeeper:
         self._started = True
         self._process = os.getpid()
         self._ending = exits.Once()
-        self._stopping = Flag()
+        self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._sees_checks = False
         self._over = False
         exits.add(self, self._farewell)
@@ -157,18 +157,28 @@ class AsyncKeeper:
         self._worker = Worker(self._run, f"consul-access keeper {self._definition.id}")
         return self
 
-    async def stop(self) -> bool:
+    async def stop(self, *, hurry: bool = False) -> bool:
         """Ends the registration: out of every look-up, `drain` seconds of grace, deregistered, seen to be gone.
+
+        While it is ending already, a second call waits for that.
+
+        Args:
+            hurry: leaves the grace out, or cuts it short.
 
         Returns:
             True when it was removed; False when the agent had no such service any more, when it could not be reached
             (the log says what happens then), and in a forked child, which owns nothing.
         """
-        if not self._started or self._process != os.getpid() or not self._ending.claim():
+        if not self._started or self._process != os.getpid():
+            return False
+        if hurry:
+            self._hurry.set()
+        if not self._ending.claim():
+            await self._ended.wait(self._drain + self._stop_timeout)
             return False
         with exits.leaving(), shielded():
             try:
-                return await self._ended()
+                return await self._end()
             except BaseException:  # interrupted half-way: the net at the end of the process has another try
                 self._ending = exits.Once()
                 raise
@@ -341,7 +351,7 @@ class AsyncKeeper:
 
     # --- the end ------------------------------------------------------------------------------------------
 
-    async def _ended(self) -> bool:
+    async def _end(self) -> bool:
         self._over = True
         self._stopping.set()
         if self._worker is not None:
@@ -355,12 +365,13 @@ class AsyncKeeper:
         await self._tell(self._rule.stopped(failure))
         self._kept.discard(self)
         exits.remove(self)
+        self._ended.set()
         return removed
 
     async def _drained(self) -> None:
         """Takes the service out of every look-up while it still answers, and waits for the callers to notice."""
         await self._tell(self._rule.draining())
-        if self._drain <= 0:
+        if self._drain <= 0 or self._hurry.is_set():
             return
         until = time.monotonic() + self._drain
         try:
@@ -369,7 +380,7 @@ class AsyncKeeper:
         except ConsulAccessError as error:
             log.warning("%s could not be taken out of the look-ups before it ends: %s", self._definition.id, error)
             return
-        await Flag().wait(until - time.monotonic())
+        await self._hurry.wait(until - time.monotonic())
 
     async def _gone(self, deadline: float) -> bool:
         """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""

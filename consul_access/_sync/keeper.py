@@ -145,7 +145,7 @@ class Keeper:
         self._started = True
         self._process = os.getpid()
         self._ending = exits.Once()
-        self._stopping = Flag()
+        self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._sees_checks = False
         self._over = False
         exits.add(self, self._farewell)
@@ -158,18 +158,28 @@ class Keeper:
         self._worker = Worker(self._run, f"consul-access keeper {self._definition.id}")
         return self
 
-    def stop(self) -> bool:
+    def stop(self, *, hurry: bool = False) -> bool:
         """Ends the registration: out of every look-up, `drain` seconds of grace, deregistered, seen to be gone.
+
+        While it is ending already, a second call waits for that.
+
+        Args:
+            hurry: leaves the grace out, or cuts it short.
 
         Returns:
             True when it was removed; False when the agent had no such service any more, when it could not be reached
             (the log says what happens then), and in a forked child, which owns nothing.
         """
-        if not self._started or self._process != os.getpid() or not self._ending.claim():
+        if not self._started or self._process != os.getpid():
+            return False
+        if hurry:
+            self._hurry.set()
+        if not self._ending.claim():
+            self._ended.wait(self._drain + self._stop_timeout)
             return False
         with exits.leaving(), shielded():
             try:
-                return self._ended()
+                return self._end()
             except BaseException:  # interrupted half-way: the net at the end of the process has another try
                 self._ending = exits.Once()
                 raise
@@ -342,7 +352,7 @@ class Keeper:
 
     # --- the end ------------------------------------------------------------------------------------------
 
-    def _ended(self) -> bool:
+    def _end(self) -> bool:
         self._over = True
         self._stopping.set()
         if self._worker is not None:
@@ -356,12 +366,13 @@ class Keeper:
         self._tell(self._rule.stopped(failure))
         self._kept.discard(self)
         exits.remove(self)
+        self._ended.set()
         return removed
 
     def _drained(self) -> None:
         """Takes the service out of every look-up while it still answers, and waits for the callers to notice."""
         self._tell(self._rule.draining())
-        if self._drain <= 0:
+        if self._drain <= 0 or self._hurry.is_set():
             return
         until = time.monotonic() + self._drain
         try:
@@ -370,7 +381,7 @@ class Keeper:
         except ConsulAccessError as error:
             log.warning("%s could not be taken out of the look-ups before it ends: %s", self._definition.id, error)
             return
-        Flag().wait(until - time.monotonic())
+        self._hurry.wait(until - time.monotonic())
 
     def _gone(self, deadline: float) -> bool:
         """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""

@@ -14,16 +14,14 @@ def report_of(answer: object) -> tuple[CheckStatus, str]:
     """Status and text to report.
 
     Args:
-        answer: None or True (passing), False (critical), a status, a text (passing, with that output), or a pair of
-            one of these and a text.
+        answer: None or True (passing), False (critical), a status, or a pair of one of these and a text. A text alone
+            is refused: a misspelt status would otherwise count as passing.
 
     Raises:
         InvalidInput: it is something else.
     """
     if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str):
         return _status(answer[0]), answer[1]
-    if isinstance(answer, str) and answer not in _REPORTABLE:
-        return CheckStatus.PASSING, answer
     return _status(answer), ""
 
 
