@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
+    from consul_access.models.listening import Listening
     from consul_access.rules.keeping import KeeperEvent
     from consul_access.tokens import TokenArgument
 
@@ -203,11 +204,12 @@ class ConsulAccess:
         self,
         name: str,
         address: str | None = None,
-        port: int | None = None,
+        port: int | Listening | None = None,
         *,
         id: str | None = None,  # noqa: A002 - the registry's own word
         tags: Iterable[str] = (),
         meta: Mapping[str, str] | None = None,
+        environment_meta: bool = False,
         check: AnyCheck | Default | None = DEFAULT,
         checks: Iterable[AnyCheck] | None = None,
         ports: Mapping[str, int] | None = None,
@@ -226,13 +228,16 @@ class ConsulAccess:
         Args:
             name: the service.
             address: where it can be reached: an IP address or a host name. By default CONSUL_ACCESS_ADVERTISE or
-                POD_IP; nothing when the agent is on this machine (look-ups then give the agent's address); else the
-                local address that the way to the agent starts from.
-            port: 1 to 65535.
+                POD_IP; the address that the given socket listens at, unless that is every address; nothing when the
+                agent is on this machine (look-ups then give the agent's address); else the local address that the way
+                to the agent starts from.
+            port: 1 to 65535; or the bound socket, or a server that has one, to read it from.
             id: unique at the agent; the same id replaces the registration. By default
                 `<service>-<pod or host name>-<port>`, which a restart keeps.
             tags: any texts.
             meta: up to 64 pairs; keys of A-Z a-z 0-9 - _, values up to 512 bytes.
+            environment_meta: adds `pod_name`, `pod_namespace` and `node_name` from POD_NAME, POD_NAMESPACE and
+                NODE_NAME, as far as they are set.
             check: how the agent finds out whether the service works; by default HTTP GET `/health` every 10 s.
                 None for no check: the service then counts as passing for as long as it is registered.
             checks: several checks, instead of `check`.
@@ -262,6 +267,7 @@ class ConsulAccess:
             id=id,
             tags=tags,
             meta=meta,
+            environment_meta=environment_meta,
             check=check,
             checks=checks,
             ports=ports,
@@ -277,7 +283,7 @@ class ConsulAccess:
         self,
         name: str,
         address: str | None = None,
-        port: int | None = None,
+        port: int | Listening | None = None,
         *,
         mode: Literal["agent"] = "agent",
         drain: float = 0.0,
@@ -288,6 +294,7 @@ class ConsulAccess:
         id: str | None = None,  # noqa: A002 - the registry's own word
         tags: Iterable[str] = (),
         meta: Mapping[str, str] | None = None,
+        environment_meta: bool = False,
         check: AnyCheck | Default | None = DEFAULT,
         checks: Iterable[AnyCheck] | None = None,
         ports: Mapping[str, int] | None = None,
@@ -338,6 +345,7 @@ class ConsulAccess:
                 id=id,
                 tags=tags,
                 meta=meta,
+                environment_meta=environment_meta,
                 check=check,
                 checks=checks,
                 ports=ports,
@@ -477,20 +485,35 @@ class ConsulAccess:
 
     # --- how registering works ----------------------------------------------------------------------------
 
-    def _own_address(self, given: str | None, target: Target) -> str | None:
+    def _own_address(self, given: str | None, target: Target, bound: str | None) -> str | None:
         from consul_access.rules import addressing
 
         local = target.is_local
         source = None if local else route_source(target.ip or target.address.host, target.address.port)
-        return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source)
+        return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source, bound=bound)
 
     def _defined(
-        self, target: Target, name: str, address: str | None, port: int | None, **given: Any
+        self,
+        target: Target,
+        name: str,
+        address: str | None,
+        port: int | Listening | None,
+        *,
+        meta: Mapping[str, str] | None,
+        environment_meta: bool,
+        **given: Any,
     ) -> ServiceDefinition:
+        from consul_access.models.listening import listening_at
         from consul_access.rules import addressing, registering  # whoever only looks up need not load them
 
+        bound = None
+        if port is not None and not isinstance(port, int | float | str):
+            bound, port = listening_at(port)
+        if environment_meta:
+            meta = addressing.environment_meta(os.environ) | dict(meta or {})
+        own = self._own_address(address, target, bound)
         label = addressing.host_label(os.environ, socket.gethostname())
-        return registering.definition(name, self._own_address(address, target), port, host=label, **given)
+        return registering.definition(name, own, port, host=label, meta=meta, **given)
 
     def _register(self, definition: ServiceDefinition, target: Target, replace_existing_checks: bool) -> Registration:
         from consul_access.rules import versions

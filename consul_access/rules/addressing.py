@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 
-__all__ = ["host_label", "instance_id", "own_address"]
+__all__ = ["environment_meta", "host_label", "instance_id", "own_address"]
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def own_address(
-    given: str | None, *, environ: Mapping[str, str], agent_is_local: bool, route_source: str | None
+    given: str | None,
+    *,
+    environ: Mapping[str, str],
+    agent_is_local: bool,
+    route_source: str | None,
+    bound: str | None = None,
 ) -> str | None:
     """The address to register.
 
@@ -24,6 +29,7 @@ def own_address(
         environ: `CONSUL_ACCESS_ADVERTISE`, then `POD_IP`.
         agent_is_local: the agent is on this machine, so that its own address will do: nothing is registered.
         route_source: the local address that the way to the agent starts from.
+        bound: the address that the service's own socket listens at, when that is known.
 
     Returns:
         An address, or None for the agent's own.
@@ -36,6 +42,13 @@ def own_address(
     for what, value in named:
         if value or (value == "" and what == "address"):
             return inputs.host(value, what)
+    if bound is not None and not ipaddress.ip_address(bound.partition("%")[0]).is_unspecified:
+        if ipaddress.ip_address(bound.partition("%")[0]).is_loopback and not agent_is_local:
+            raise InvalidInput(
+                f"the service listens at {bound} only, where nobody else can call it: let it listen at 0.0.0.0, or "
+                "give address="
+            )
+        return bound
     if agent_is_local:
         return None
     if route_source is None or ipaddress.ip_address(route_source.partition("%")[0]).is_loopback:
@@ -44,6 +57,12 @@ def own_address(
             "give address=, or set CONSUL_ACCESS_ADVERTISE"
         )
     return route_source
+
+
+def environment_meta(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where a pod runs, as far as its environment tells: POD_NAME, POD_NAMESPACE and NODE_NAME, in lower case."""
+    names = ("POD_NAME", "POD_NAMESPACE", "NODE_NAME")
+    return {name.lower(): environ[name] for name in names if environ.get(name)}
 
 
 def host_label(environ: Mapping[str, str], hostname: str) -> str:

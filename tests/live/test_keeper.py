@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 import time
 
@@ -18,6 +19,7 @@ from consul_access import (
     KeeperState,
     PermissionDenied,
     RetryPolicy,
+    TcpCheck,
     TtlCheck,
 )
 from tests.support.cutting import CuttingProxy
@@ -70,6 +72,24 @@ def test_it_can_be_started_and_stopped_by_hand_and_again(face, consul):
                 assert len(passing(consul)) == 1
                 assert await keeper.stop()
                 assert passing(consul) == []
+
+    face.run(story)
+
+
+def test_the_port_can_be_read_from_what_listens_and_the_meta_from_the_pod(face, consul, monkeypatch):
+    monkeypatch.setenv("POD_NAME", "orders-0")
+    monkeypatch.setenv("POD_NAMESPACE", "shop")
+
+    async def story():
+        async with face.access(url=consul.url) as access:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                meta = {"v": "1", "pod_namespace": "mine"}
+                settings = {"port": server, "environment_meta": True, "meta": meta, "check": TcpCheck(status="passing")}
+                async with access.registered("orders", **settings) as keeper:
+                    (instance,) = await access.instances("orders")
+                    assert instance.address == server.getsockname()
+                    assert instance.meta == {"pod_name": "orders-0", "pod_namespace": "mine", "v": "1"}
+                    assert keeper.id == f"orders-orders-0-{server.getsockname()[1]}"
 
     face.run(story)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
-from consul_access.rules.addressing import host_label, instance_id, own_address
+from consul_access.rules.addressing import environment_meta, host_label, instance_id, own_address
 
 BOTH = {"CONSUL_ACCESS_ADVERTISE": "10.0.0.2", "POD_IP": "10.0.0.3"}
 
@@ -35,6 +35,32 @@ def test_what_is_said_comes_first_then_the_environment_then_the_way_to_the_agent
     given_one: Any, environ: dict[str, str], local: bool, route: Any, found: Any
 ) -> None:
     assert own_address(given_one, environ=environ, agent_is_local=local, route_source=route) == found
+
+
+@pytest.mark.parametrize(
+    ("bound", "local", "found"),
+    [
+        ("10.0.0.9", True, "10.0.0.9"),
+        ("10.0.0.9", False, "10.0.0.9"),
+        ("2001:db8::9", False, "2001:db8::9"),
+        ("127.0.0.1", True, "127.0.0.1"),
+        ("0.0.0.0", True, None),
+        ("::", False, "10.0.0.4"),
+    ],
+)
+def test_a_bound_address_comes_before_the_way_to_the_agent(bound: str, local: bool, found: str | None) -> None:
+    assert own_address(None, environ={}, agent_is_local=local, route_source="10.0.0.4", bound=bound) == found
+    assert own_address(None, environ=BOTH, agent_is_local=local, route_source="10.0.0.4", bound=bound) == "10.0.0.2"
+
+
+def test_a_service_that_only_its_own_machine_can_call_is_not_told_to_an_agent_elsewhere() -> None:
+    with pytest.raises(InvalidInput, match=r"listen at 0\.0\.0\.0"):
+        own_address(None, environ={}, agent_is_local=False, route_source="10.0.0.4", bound="127.0.0.1")
+
+
+def test_a_pod_says_where_it_runs() -> None:
+    environ = {"POD_NAME": "orders-0", "POD_NAMESPACE": "shop", "NODE_NAME": "", "HOME": "/"}
+    assert environment_meta(environ) == {"pod_name": "orders-0", "pod_namespace": "shop"}
 
 
 @pytest.mark.parametrize("route", [None, "127.0.0.1", "127.0.1.1", "::1"])
