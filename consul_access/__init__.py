@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
     from consul_access.settings import Timeouts as Timeouts
+    from consul_access.tokens import LoginToken as LoginToken
 
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
@@ -150,6 +151,7 @@ _ROOMS = {
     "registry": ("AsyncRegistry", "Registry"),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
+    "tokens": ("LoginToken",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

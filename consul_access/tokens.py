@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
@@ -16,11 +16,20 @@ from pydantic import SecretStr
 
 from consul_access.errors import InvalidSettings
 
-__all__ = ["FileToken", "FunctionToken", "NoToken", "StaticToken", "TokenArgument", "TokenSource", "token_source"]
+__all__ = [
+    "FileToken",
+    "FunctionToken",
+    "LoginToken",
+    "NoToken",
+    "StaticToken",
+    "TokenArgument",
+    "TokenSource",
+    "token_source",
+]
 
 TokenValue: TypeAlias = str | SecretStr | None
 TokenArgument: TypeAlias = (
-    "str | SecretStr | os.PathLike[str] | Callable[[], TokenValue] | Callable[[], Awaitable[TokenValue]]"
+    "str | SecretStr | LoginToken | os.PathLike[str] | Callable[[], TokenValue] | Callable[[], Awaitable[TokenValue]]"
 )
 
 
@@ -167,6 +176,61 @@ class FunctionToken:
         return "token from a function"
 
 
+class LoginToken:
+    """A token that Consul makes for whoever the platform vouches for, such as a Kubernetes service account.
+
+    The client logs in when it first needs a token and again when the servers no longer know the one it has, and logs
+    out when it is closed. A process that ends otherwise leaves its token to the auth method's `MaxTokenTTL`.
+
+    Args:
+        method: the name of Consul's auth method.
+        bearer_file: the file with the token to show there; read again at each login, since Kubernetes replaces it.
+        meta: noted at the Consul token.
+
+    https://developer.hashicorp.com/consul/docs/security/acl/auth-methods/kubernetes
+    """
+
+    __slots__ = ("_bearer_file", "meta", "method")
+
+    def __init__(
+        self,
+        method: str = "kubernetes",
+        *,
+        bearer_file: str | os.PathLike[str] = "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        meta: Mapping[str, str] | None = None,
+    ) -> None:
+        self.method = method
+        self.meta = dict(meta or {})
+        self._bearer_file = Path(bearer_file)
+
+    def bearer(self) -> SecretStr:
+        """What is in the file now.
+
+        Raises:
+            InvalidSettings: it cannot be read.
+        """
+        name = str(self._bearer_file)
+        try:
+            text = self._bearer_file.read_text("utf-8", "replace").strip()
+        except OSError as error:
+            raise InvalidSettings(
+                f"bearer_file={name!r} cannot be read ({error.strerror}): in Kubernetes the pod needs "
+                "automountServiceAccountToken, elsewhere give another file"
+            ) from None
+        return SecretStr(_checked(text, f"the bearer token file {name!r}"))
+
+    def read(self) -> str | None:
+        """None: a client asks Consul for the token."""
+        return None
+
+    def refresh(self) -> str | None:
+        """None: a client asks Consul for the token."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"token by logging in with {self.method!r}"
+
+
 def token_source(token: TokenArgument) -> TokenSource:
     """What the `token=` argument stands for.
 
@@ -177,6 +241,8 @@ def token_source(token: TokenArgument) -> TokenSource:
         return StaticToken(token)
     if isinstance(token, os.PathLike):
         return FileToken(token)
+    if isinstance(token, LoginToken):
+        return token
     if callable(token):
         return FunctionToken(token)
     raise InvalidSettings(f"token= takes a text, a path or a function, not {type(token).__name__}")

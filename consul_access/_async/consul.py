@@ -7,6 +7,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 from warnings import warn
@@ -27,6 +28,7 @@ from consul_access.models.query import Query
 from consul_access.models.status import CheckStatus
 from consul_access.rules.balancing import Balancer, balancer_named
 from consul_access.settings import ConsulSettings, RetryPolicy, Timeouts
+from consul_access.tokens import FunctionToken, LoginToken
 
 if TYPE_CHECKING:
     import ssl
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import httpx
 
     from consul_access._async.keeper import AsyncKeeper
+    from consul_access._async.login import AsyncLogin
     from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
@@ -56,7 +59,7 @@ class AsyncConsulAccess:
         url: instead of host and port, `http(s)://host[:port][/prefix]` or `unix:///path`.
         addresses: instead of host and port, several agents or servers: the first that answers is asked.
         token: a token; a path to a file that holds one and is read again when it changes; or a function that
-            returns one and is asked again when the agent no longer knows it.
+            returns one and is asked again when the agent no longer knows it; or a `LoginToken`, to log in for one.
         datacenter: asked instead of the agent's own.
         namespace: Consul Enterprise.
         partition: Consul Enterprise.
@@ -91,24 +94,27 @@ class AsyncConsulAccess:
         transport: httpx.AsyncBaseTransport | None = None,
         settings: ConsulSettings | None = None,
     ) -> None:
-        self._transport = AsyncTransport(
-            _settings(
-                settings,
-                host=host,
-                port=port,
-                url=url,
-                addresses=addresses,
-                token=token,
-                datacenter=datacenter,
-                namespace=namespace,
-                partition=partition,
-                ssl_context=ssl_context,
-                timeout=timeout,
-                retry=retry,
-            ),
-            meaning=texts.meaning,
-            transport=transport,
+        chosen = _settings(
+            settings,
+            host=host,
+            port=port,
+            url=url,
+            addresses=addresses,
+            token=token,
+            datacenter=datacenter,
+            namespace=namespace,
+            partition=partition,
+            ssl_context=ssl_context,
+            timeout=timeout,
+            retry=retry,
         )
+        self._login: AsyncLogin | None = None
+        if isinstance(chosen.token, LoginToken):
+            from consul_access._async.login import AsyncLogin
+
+            self._login = AsyncLogin(chosen, chosen.token, meaning=texts.meaning, transport=transport)
+            chosen = replace(chosen, token=FunctionToken(self._login.log_in))
+        self._transport = AsyncTransport(chosen, meaning=texts.meaning, transport=transport)
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._agents: dict[Target, AgentInfo] = {}
         self._given_transport = transport
@@ -471,6 +477,8 @@ class AsyncConsulAccess:
         """Ends what it keeps registered and closes every connection; calls under way end with `ClientClosed`."""
         for keeper in tuple(self._kept):
             await keeper.stop()
+        if self._login is not None:
+            await self._login.log_out()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

@@ -8,6 +8,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 from warnings import warn
@@ -28,6 +29,7 @@ from consul_access.models.query import Query
 from consul_access.models.status import CheckStatus
 from consul_access.rules.balancing import Balancer, balancer_named
 from consul_access.settings import ConsulSettings, RetryPolicy, Timeouts
+from consul_access.tokens import FunctionToken, LoginToken
 
 if TYPE_CHECKING:
     import ssl
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import httpx
 
     from consul_access._sync.keeper import Keeper
+    from consul_access._sync.login import Login
     from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
@@ -57,7 +60,7 @@ class ConsulAccess:
         url: instead of host and port, `http(s)://host[:port][/prefix]` or `unix:///path`.
         addresses: instead of host and port, several agents or servers: the first that answers is asked.
         token: a token; a path to a file that holds one and is read again when it changes; or a function that
-            returns one and is asked again when the agent no longer knows it.
+            returns one and is asked again when the agent no longer knows it; or a `LoginToken`, to log in for one.
         datacenter: asked instead of the agent's own.
         namespace: Consul Enterprise.
         partition: Consul Enterprise.
@@ -92,24 +95,27 @@ class ConsulAccess:
         transport: httpx.BaseTransport | None = None,
         settings: ConsulSettings | None = None,
     ) -> None:
-        self._transport = Transport(
-            _settings(
-                settings,
-                host=host,
-                port=port,
-                url=url,
-                addresses=addresses,
-                token=token,
-                datacenter=datacenter,
-                namespace=namespace,
-                partition=partition,
-                ssl_context=ssl_context,
-                timeout=timeout,
-                retry=retry,
-            ),
-            meaning=texts.meaning,
-            transport=transport,
+        chosen = _settings(
+            settings,
+            host=host,
+            port=port,
+            url=url,
+            addresses=addresses,
+            token=token,
+            datacenter=datacenter,
+            namespace=namespace,
+            partition=partition,
+            ssl_context=ssl_context,
+            timeout=timeout,
+            retry=retry,
         )
+        self._login: Login | None = None
+        if isinstance(chosen.token, LoginToken):
+            from consul_access._sync.login import Login
+
+            self._login = Login(chosen, chosen.token, meaning=texts.meaning, transport=transport)
+            chosen = replace(chosen, token=FunctionToken(self._login.log_in))
+        self._transport = Transport(chosen, meaning=texts.meaning, transport=transport)
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._agents: dict[Target, AgentInfo] = {}
         self._given_transport = transport
@@ -470,6 +476,8 @@ class ConsulAccess:
         """Ends what it keeps registered and closes every connection; calls under way end with `ClientClosed`."""
         for keeper in tuple(self._kept):
             keeper.stop()
+        if self._login is not None:
+            self._login.log_out()
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -10,12 +10,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from consul_access.consul import acl as acl
     from consul_access.consul import agent as agent
     from consul_access.consul import catalog as catalog
     from consul_access.consul import health as health
     from consul_access.consul import status as status
 
-__all__ = ["agent", "catalog", "health", "status"]
+__all__ = ["acl", "agent", "catalog", "health", "status"]
 
 
 def __getattr__(name: str) -> ModuleType:
