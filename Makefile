@@ -37,6 +37,7 @@ faces: .venv/dev
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
+	$(BIN)/python benchmarks/keeping.py --write
 
 clean:
 	rm -rf .venv
