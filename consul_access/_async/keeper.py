@@ -152,6 +152,8 @@ class AsyncKeeper:
             await self._first()
         except BaseException:
             exits.remove(self)
+            self._rule = Keeping.ended()  # it may be started once more
+            self._started = False
             raise
         self._kept.add(self)
         self._worker = Worker(self._run, f"consul-access keeper {self._definition.id}")

@@ -443,8 +443,13 @@ def test_an_agent_that_is_away_is_an_error_at_once_or_waited_for(face, agents):
 
     async def story():
         async with face.access(url=agent.url) as access:
+            keeper = access.registered("orders", port=8080, check=None)
             with pytest.raises(ConnectFailed):
-                await access.registered("orders", port=8080, check=None).start()
+                await keeper.start()
+            with pytest.raises(ConnectFailed):
+                await keeper.start()
+            assert not await keeper.stop()
+            assert keeper.state is KeeperState.STOPPED
             async with access.registered("orders", port=8080, check=None, id="orders-1", fail_fast=False) as keeper:
                 assert keeper.state is KeeperState.PENDING
                 assert keeper.misses
