@@ -23,7 +23,7 @@ from consul_access.rules.reporting import report_of
 if TYPE_CHECKING:
     import httpx
 
-    from consul_access._async.consul import AsyncConsulAccess
+    from consul_access._async.announcing import AsyncAnnouncing
     from consul_access.models.definition import ServiceDefinition
 
 __all__ = ["AsyncKeeper"]
@@ -46,7 +46,7 @@ class AsyncKeeper:
 
     def __init__(
         self,
-        access: AsyncConsulAccess,
+        access: AsyncAnnouncing,
         define: Callable[[Target], ServiceDefinition],
         *,
         pin: Callable[[], Later[Target]],

@@ -13,7 +13,7 @@ from consul_access.models.address import Address, Target
 from consul_access.models.status import CheckStatus
 
 if TYPE_CHECKING:
-    from consul_access._async.consul import AsyncConsulAccess
+    from consul_access._async.announcing import AsyncAnnouncing
     from consul_access.models.catalog import AgentService
     from consul_access.models.definition import ServiceDefinition
 
@@ -33,7 +33,7 @@ class AsyncRegistration:
     As a context manager it deregisters at the end of the block. It does not watch over the registration in between.
     """
 
-    def __init__(self, access: AsyncConsulAccess, definition: ServiceDefinition, agent: Target) -> None:
+    def __init__(self, access: AsyncAnnouncing, definition: ServiceDefinition, agent: Target) -> None:
         self._access = access
         self._definition = definition
         self._agent = agent

@@ -63,6 +63,7 @@ class AsyncTransport:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.settings = settings
+        self.given = transport
         self._meaning = meaning
         self._own = AsyncCarrier(
             max_connections=settings.max_connections,

@@ -3,31 +3,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import random
-import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
-from warnings import warn
+from typing import TYPE_CHECKING, Self
 
-from consul_access import consul
-from consul_access._pairs.sockets import route_source
-from consul_access._sync.registration import Registration
+from consul_access._sync.announcing import Announcing
+from consul_access._sync.finding import Finding
 from consul_access._sync.transport import Transport
-from consul_access.call import Call
 from consul_access.consul import texts
-from consul_access.errors import InvalidInput, NoInstances, PermissionDenied, UnknownService
-from consul_access.hooks import Hook
-from consul_access.models.address import Address, Target
-from consul_access.models.default import DEFAULT, Default
-from consul_access.models.instance import ServiceInstance
-from consul_access.models.meta import Entries, ServiceTags
-from consul_access.models.query import Query
-from consul_access.models.status import CheckStatus
-from consul_access.rules.balancing import Balancer, balancer_named
+from consul_access.errors import InvalidInput
+from consul_access.models.address import Address
 from consul_access.settings import ConsulSettings, RetryPolicy, Timeouts
 from consul_access.tokens import FunctionToken, LoginToken
 
@@ -36,22 +23,13 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from consul_access._sync.keeper import Keeper
     from consul_access._sync.login import Login
-    from consul_access.models.catalog import AgentInfo, AgentService, CatalogEntry, HealthEntry, Weights
-    from consul_access.models.checks import AnyCheck
-    from consul_access.models.definition import ServiceDefinition
-    from consul_access.models.listening import Listening
-    from consul_access.rules.keeping import KeeperEvent
     from consul_access.tokens import TokenArgument
 
 __all__ = ["ConsulAccess"]
 
-T = TypeVar("T")
-log = logging.getLogger("consul_access")
 
-
-class ConsulAccess:
+class ConsulAccess(Finding, Announcing):
     """Registers services at Consul and finds them.
 
     Args:
@@ -115,362 +93,7 @@ class ConsulAccess:
 
             self._login = Login(chosen, chosen.token, meaning=texts.meaning, transport=transport)
             chosen = replace(chosen, token=FunctionToken(self._login.log_in))
-        self._transport = Transport(chosen, meaning=texts.meaning, transport=transport)
-        self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
-        self._agents: dict[Target, AgentInfo] = {}
-        self._given_transport = transport
-        self._kept: set[Keeper] = set()
-
-    @property
-    def settings(self) -> ConsulSettings:
-        """What this client was set up with; secrets are masked when it is printed."""
-        return self._transport.settings
-
-    # --- find ---------------------------------------------------------------------------------------------
-
-    def search_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
-        """The addresses of a service's instances, healthy ones by default.
-
-        Args:
-            name: the service.
-            query: narrows the search; see `Query`.
-
-        Returns:
-            One `Address` an instance, none when there is no such instance. An instance that has registered no port
-            has no address to call; it is left out, and the log says so.
-        """
-        found = []
-        for instance in self.instances(name, **query):
-            if instance.port:
-                found.append(instance.address)
-            else:
-                log.warning("%s of service %r has no port and is left out", instance.id, name)
-        return found
-
-    def serach_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
-        """The misspelt name that `search_service` once had."""
-        warn("serach_service is now spelt search_service", DeprecationWarning, stacklevel=2)
-        return self.search_service(name, **query)
-
-    def resolve(self, name: str, *, balancer: str | Balancer = "random", **query: Unpack[Query]) -> Address:
-        """The address of one instance.
-
-        Args:
-            name: the service.
-            balancer: how to choose: `random`, or any `Balancer`.
-            query: narrows the search; see `Query`.
-
-        Raises:
-            NoInstances: no instance fits.
-        """
-        choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
-        found = self.instances(name, **query)
-        callable_ones = [instance for instance in found if instance.port]
-        if not callable_ones:
-            raise NoInstances(_nobody(name, len(found), query), operation="health.service")
-        return choose.pick(callable_ones).address
-
-    def instances(self, name: str, **query: Unpack[Query]) -> Entries[ServiceInstance]:
-        """The instances of a service that the health policy admits; `passing` by default.
-
-        Args:
-            name: the service.
-            query: narrows the search; see `Query`.
-
-        Returns:
-            A list, with the registry's `meta` (index, age, ...) and the number of entries `rejected` as unusable.
-        """
-        return self._transport.send(consul.health.instances(name, **query))
-
-    def health(self, name: str, **query: Unpack[Query]) -> Entries[HealthEntry]:
-        """The instances of a service with their node and all their checks, in whatever state unless a policy is given.
-
-        Args:
-            name: the service.
-            query: narrows the search; see `Query`.
-        """
-        return self._transport.send(consul.health.service(name, **query))
-
-    def catalog(self, name: str, **query: Unpack[Query]) -> Entries[CatalogEntry]:
-        """The instances of a service as the catalog holds them, healthy or not.
-
-        Args:
-            name: the service.
-            query: narrows the search; see `Query`. The catalog knows no health, so a policy is refused.
-        """
-        return self._transport.send(consul.catalog.service(name, **query))
-
-    def services(self, **query: Unpack[Query]) -> ServiceTags:
-        """The names of all services, each with the tags its instances carry."""
-        return self._transport.send(consul.catalog.services(**query))
-
-    # --- announce -----------------------------------------------------------------------------------------
-
-    def register_service(
-        self,
-        name: str,
-        address: str | None = None,
-        port: int | Listening | None = None,
-        *,
-        id: str | None = None,  # noqa: A002 - the registry's own word
-        tags: Iterable[str] = (),
-        meta: Mapping[str, str] | None = None,
-        environment_meta: bool = False,
-        check: AnyCheck | Default | None = DEFAULT,
-        checks: Iterable[AnyCheck] | None = None,
-        ports: Mapping[str, int] | None = None,
-        weights: Weights | None = None,
-        tagged_addresses: Mapping[str, Address] | None = None,
-        enable_tag_override: bool = False,
-        namespace: str | None = None,
-        partition: str | None = None,
-        replace_existing_checks: bool = True,
-    ) -> Registration:
-        """Registers a service at the agent, once; its checks are the agent's business from then on.
-
-        `register_service("hello", "10.0.0.5", 8080)` is complete: the id is made from name, host and port, and the
-        agent asks `http://10.0.0.5:8080/health` every 10 s.
-
-        Args:
-            name: the service.
-            address: where it can be reached: an IP address or a host name. By default CONSUL_ACCESS_ADVERTISE or
-                POD_IP; the address that the given socket listens at, unless that is every address; nothing when the
-                agent is on this machine (look-ups then give the agent's address); else the local address that the way
-                to the agent starts from.
-            port: 1 to 65535; or the bound socket, or a server that has one, to read it from.
-            id: unique at the agent; the same id replaces the registration. By default
-                `<service>-<pod or host name>-<port>`, which a restart keeps.
-            tags: any texts.
-            meta: up to 64 pairs; keys of A-Z a-z 0-9 - _, values up to 512 bytes.
-            environment_meta: adds `pod_name`, `pod_namespace` and `node_name` from POD_NAME, POD_NAMESPACE and
-                NODE_NAME, as far as they are set.
-            check: how the agent finds out whether the service works; by default HTTP GET `/health` every 10 s.
-                None for no check: the service then counts as passing for as long as it is registered.
-            checks: several checks, instead of `check`.
-            ports: further ports by name (Consul 1.22).
-            weights: how large a share of the calls it should get, by state.
-            tagged_addresses: further addresses by name, such as `lan` and `wan`.
-            enable_tag_override: lets others change the tags in the catalog.
-            namespace: Consul Enterprise.
-            partition: Consul Enterprise.
-            replace_existing_checks: removes checks of an earlier registration that are not given again. This also
-                ends the service's maintenance (observed, Consul 1.8 and 1.10).
-
-        Returns:
-            A handle that can deregister again, at the same agent; also a context manager.
-
-        Raises:
-            InvalidInput: an argument cannot be right; nothing was sent.
-            UnsupportedByAgent: the agent's version does not know a field; nothing was registered.
-            OutcomeUnknown: the answer was lost. Registering again is harmless.
-        """
-        target = self._transport.pin()
-        definition = self._defined(
-            target,
-            name,
-            address,
-            port,
-            id=id,
-            tags=tags,
-            meta=meta,
-            environment_meta=environment_meta,
-            check=check,
-            checks=checks,
-            ports=ports,
-            weights=weights,
-            tagged_addresses=tagged_addresses,
-            enable_tag_override=enable_tag_override,
-            namespace=namespace,
-            partition=partition,
-        )
-        return self._register(definition, target, replace_existing_checks)
-
-    def registered(
-        self,
-        name: str,
-        address: str | None = None,
-        port: int | Listening | None = None,
-        *,
-        mode: Literal["agent"] = "agent",
-        drain: float = 0.0,
-        stop_timeout: float = 5.0,
-        health: Callable[[], object] | None = None,
-        on_event: Callable[[KeeperEvent], object] | None = None,
-        fail_fast: bool = True,
-        id: str | None = None,  # noqa: A002 - the registry's own word
-        tags: Iterable[str] = (),
-        meta: Mapping[str, str] | None = None,
-        environment_meta: bool = False,
-        check: AnyCheck | Default | None = DEFAULT,
-        checks: Iterable[AnyCheck] | None = None,
-        ports: Mapping[str, int] | None = None,
-        weights: Weights | None = None,
-        tagged_addresses: Mapping[str, Address] | None = None,
-        enable_tag_override: bool = False,
-        namespace: str | None = None,
-        partition: str | None = None,
-    ) -> Keeper:
-        """Registers a service and keeps it registered until the block ends, whatever happens to the agent.
-
-        Every few seconds it looks whether the agent still holds the registration as it was made, and restores it when
-        it is lost or changed. TTL checks are reported at a third of their time. On
-        every way out (the block's end, an exception, SIGTERM, the interpreter's end) it is deregistered once.
-
-        Args:
-            mode: `agent`: registered at one agent, which is pinned to one IP address.
-            drain: seconds between the service's disappearance from every look-up and its deregistration, in which it
-                should still answer; 0 by default.
-            stop_timeout: seconds that the end may take besides, also when the agent is down.
-            health: asked before each heartbeat of a TTL check, plain or async; answers None or True (passing), False
-                (critical), a status, or a pair of that and a text. One that raises or hangs counts as critical.
-            on_event: called with a `KeeperEvent` at each change.
-            fail_fast: False begins also while the agent does not answer, and registers as soon as it does.
-
-        The others are those of `register_service`.
-
-        Returns:
-            A context manager; also `start` and `stop`, with `state`, `last_ok`, `misses` and `re_registrations`.
-
-        Raises:
-            InvalidInput: an argument cannot be right. The rest is raised when the block begins.
-        """
-        from consul_access._sync.keeper import Keeper
-
-        if mode != "agent":
-            raise InvalidInput(f"mode={mode!r} is not known: write 'agent'")
-        for what, value in (("drain", drain), ("stop_timeout", stop_timeout)):
-            if not 0 <= value < float("inf"):
-                raise InvalidInput(f"{what}={value!r} is no number of seconds to wait")
-
-        def define(target: Target) -> ServiceDefinition:
-            return self._defined(
-                target,
-                name,
-                address,
-                port,
-                id=id,
-                tags=tags,
-                meta=meta,
-                environment_meta=environment_meta,
-                check=check,
-                checks=checks,
-                ports=ports,
-                weights=weights,
-                tagged_addresses=tagged_addresses,
-                enable_tag_override=enable_tag_override,
-                namespace=namespace,
-                partition=partition,
-            )
-
-        return Keeper(
-            self,
-            define,
-            pin=self._transport.pin,
-            announce=self._register,
-            kept=self._kept,
-            drain=drain,
-            stop_timeout=stop_timeout,
-            health=health,
-            on_event=on_event,
-            fail_fast=fail_fast,
-            transport=self._given_transport,
-        )
-
-    def deregister_service(self, service_id: str, *, target: Target | None = None, within: float | None = None) -> bool:
-        """Removes a service from the agent.
-
-        Args:
-            service_id: the id it was registered with.
-            target: the agent it lives on; `Registration.deregister` knows it.
-            within: seconds for each of the two requests, when that is less than the settings allow.
-
-        Returns:
-            True when it was removed, False when the agent had no such service. Agents answer the latter in three
-            ways, 200 among them, hence the look before.
-
-        Raises:
-            OutcomeUnknown: the answer was lost. Deregistering again is harmless.
-        """
-        target = target or self._transport.pin()
-        try:
-            self._transport.send(consul.agent.service(service_id), target=target, within=within)
-        except UnknownService:
-            return False
-        except PermissionDenied as error:  # a token that may write, and not read
-            log.debug("whether %s is there cannot be read: %s", service_id, error)
-        try:
-            self._transport.send(consul.agent.deregister(service_id), target=target, within=within)
-        except UnknownService:
-            return False
-        return True
-
-    def pass_check(self, check_id: str, output: str = "") -> None:
-        """Reports a TTL check as passing.
-
-        Args:
-            check_id: `service:<service id>` for a service's only check, `service:<service id>:1` and so on for several.
-            output: a text for people, at most 4 KB.
-
-        Raises:
-            UnknownCheck: the agent has no such TTL check; if it has lost its data, register again.
-        """
-        self._transport.send(consul.agent.update_check(check_id, CheckStatus.PASSING, output))
-
-    def warn_check(self, check_id: str, output: str = "") -> None:
-        """Reports a TTL check as warning; see `pass_check`."""
-        self._transport.send(consul.agent.update_check(check_id, CheckStatus.WARNING, output))
-
-    def fail_check(self, check_id: str, output: str = "") -> None:
-        """Reports a TTL check as critical; see `pass_check`."""
-        self._transport.send(consul.agent.update_check(check_id, CheckStatus.CRITICAL, output))
-
-    def maintenance(self, service_id: str, enabled: bool, reason: str = "") -> None:
-        """Takes a service out of every look-up, or brings it back, without touching its registration.
-
-        Args:
-            service_id: the id it was registered with.
-            enabled: True takes it out.
-            reason: shown to whoever looks at the service.
-
-        Raises:
-            UnknownService: the agent has no such service.
-        """
-        self._transport.send(consul.agent.maintenance(service_id, enabled, reason))
-
-    def node_maintenance(self, enabled: bool, reason: str = "") -> None:
-        """Takes everything on the agent's node out of every look-up, or brings it back."""
-        self._transport.send(consul.agent.node_maintenance(enabled, reason))
-
-    def agent_service(self, service_id: str) -> AgentService:
-        """One service as the agent knows it.
-
-        Raises:
-            UnknownService: the agent has no such service.
-        """
-        return self._transport.send(consul.agent.service(service_id))
-
-    # --- anything else ------------------------------------------------------------------------------------
-
-    def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
-        """Sends any call, with this client's token, limits and retries.
-
-        Args:
-            call: one of `consul_access.consul`, or your own.
-            target: the server that must answer; any of the client's by default.
-            within: seconds for all of it, when that is less than the settings allow.
-        """
-        return self._transport.send(call, target=target, within=within)
-
-    def on_exchange(self, hook: Hook) -> Callable[[], None]:
-        """Has `hook` called with an `Exchange` after every request, for metrics and tracing.
-
-        Args:
-            hook: called in the thread or task that made the request. If it raises, the log says so.
-
-        Returns:
-            A function that takes the hook away again.
-        """
-        return self._transport.add_hook(hook)
+        super().__init__(Transport(chosen, meaning=texts.meaning, transport=transport))
 
     def close(self) -> None:
         """Ends what it keeps registered and closes every connection; calls under way end with `ClientClosed`."""
@@ -491,63 +114,6 @@ class ConsulAccess:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(map(str, self.settings.targets))}>"
 
-    # --- how registering works ----------------------------------------------------------------------------
-
-    def _own_address(self, given: str | None, target: Target, bound: str | None) -> str | None:
-        from consul_access.rules import addressing
-
-        local = target.is_local
-        source = None if local else route_source(target.ip or target.address.host, target.address.port)
-        return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source, bound=bound)
-
-    def _defined(
-        self,
-        target: Target,
-        name: str,
-        address: str | None,
-        port: int | Listening | None,
-        *,
-        meta: Mapping[str, str] | None,
-        environment_meta: bool,
-        **given: Any,
-    ) -> ServiceDefinition:
-        from consul_access.models.listening import listening_at
-        from consul_access.rules import addressing, registering  # whoever only looks up need not load them
-
-        bound = None
-        if port is not None and not isinstance(port, int | float | str):
-            bound, port = listening_at(port)
-        if environment_meta:
-            meta = addressing.environment_meta(os.environ) | dict(meta or {})
-        own = self._own_address(address, target, bound)
-        label = addressing.host_label(os.environ, socket.gethostname())
-        return registering.definition(name, own, port, host=label, meta=meta, **given)
-
-    def _register(self, definition: ServiceDefinition, target: Target, replace_existing_checks: bool) -> Registration:
-        from consul_access.rules import versions
-
-        if versions.needs_version(definition.payload()):
-            info = self._about(target)
-            versions.check(definition.payload(), info.version)
-        for node in definition.alias_nodes():
-            self._must_exist(node, target)
-        call = consul.agent.register(definition, replace_existing_checks=replace_existing_checks)
-        self._transport.send(call, target=target)
-        return Registration(self, definition, target)
-
-    def _about(self, target: Target) -> AgentInfo:
-        known = self._agents.get(target)
-        if known is None:
-            known = self._agents[target] = self._transport.send(consul.agent.about(), target=target)
-        return known
-
-    def _must_exist(self, node: str, target: Target) -> None:
-        if self._transport.send(consul.catalog.node(node), target=target) is None:
-            raise InvalidInput(
-                f"the alias check names node {node!r}, which the catalog does not know; agents of Consul 1.8 and 1.10 "
-                "crash on that, so nothing was sent. Register the node first, or correct its name"
-            )
-
 
 def _settings(settings: ConsulSettings | None, **given: object) -> ConsulSettings:
     if settings is None:
@@ -556,14 +122,3 @@ def _settings(settings: ConsulSettings | None, **given: object) -> ConsulSetting
     if named:
         raise InvalidInput(f"settings= holds everything already; leave out {', '.join(named)}")
     return settings
-
-
-def _nobody(name: str, unusable: int, query: Query) -> str:
-    if unusable:
-        return f"all {unusable} instances of {name!r} have registered no port"
-    policy = query.get("policy", "passing")
-    narrowed = ", ".join(f"{key}={value!r}" for key, value in query.items() if key != "policy")
-    return (
-        f"no instance of {name!r} (policy {str(policy)!r}{', ' + narrowed if narrowed else ''}); "
-        f"either it is not registered, or none is in that state: instances({name!r}, policy='any') shows all"
-    )

@@ -24,7 +24,7 @@ from consul_access.rules.reporting import report_of
 if TYPE_CHECKING:
     import httpx
 
-    from consul_access._sync.consul import ConsulAccess
+    from consul_access._sync.announcing import Announcing
     from consul_access.models.definition import ServiceDefinition
 
 __all__ = ["Keeper"]
@@ -47,7 +47,7 @@ class Keeper:
 
     def __init__(
         self,
-        access: ConsulAccess,
+        access: Announcing,
         define: Callable[[Target], ServiceDefinition],
         *,
         pin: Callable[[], Later[Target]],

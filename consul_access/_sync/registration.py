@@ -14,7 +14,7 @@ from consul_access.models.address import Address, Target
 from consul_access.models.status import CheckStatus
 
 if TYPE_CHECKING:
-    from consul_access._sync.consul import ConsulAccess
+    from consul_access._sync.announcing import Announcing
     from consul_access.models.catalog import AgentService
     from consul_access.models.definition import ServiceDefinition
 
@@ -34,7 +34,7 @@ class Registration:
     As a context manager it deregisters at the end of the block. It does not watch over the registration in between.
     """
 
-    def __init__(self, access: ConsulAccess, definition: ServiceDefinition, agent: Target) -> None:
+    def __init__(self, access: Announcing, definition: ServiceDefinition, agent: Target) -> None:
         self._access = access
         self._definition = definition
         self._agent = agent

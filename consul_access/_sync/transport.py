@@ -64,6 +64,7 @@ class Transport:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.settings = settings
+        self.given = transport
         self._meaning = meaning
         self._own = Carrier(
             max_connections=settings.max_connections,
