@@ -12,9 +12,11 @@ TYPE_CHECKING = False  # as type checkers understand it; importing `typing` woul
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
+    from consul_access._async.health import AsyncHealthChecks as AsyncHealthChecks
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
+    from consul_access._sync.health import HealthChecks as HealthChecks
     from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.registration import Registration as Registration
     from consul_access.call import Call as Call
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.health import CheckResult as CheckResult
+    from consul_access.rules.health import HealthReport as HealthReport
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
     from consul_access.settings import ConsulSettings as ConsulSettings
@@ -89,9 +93,11 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
+    "_async.health": ("AsyncHealthChecks",),
     "_async.keeper": ("AsyncKeeper",),
     "_async.registration": ("AsyncRegistration",),
     "_sync.consul": ("ConsulAccess",),
+    "_sync.health": ("HealthChecks",),
     "_sync.keeper": ("Keeper",),
     "_sync.registration": ("Registration",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
@@ -149,6 +155,7 @@ _ROOMS = {
     "models.query": ("Query",),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.health": ("CheckResult", "HealthReport"),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),

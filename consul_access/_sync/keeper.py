@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from consul_access import consul, exits
-from consul_access._pairs.threads import Examiner, Flag, Later, Worker, settled, shielded
+from consul_access._pairs.threads import Examiner, Flag, Later, Worker, settled, shielded, sleep
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
 from consul_access.models.address import Address, Target
 from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval, drift
 from consul_access.rules.reporting import report_of
+from consul_access.sharing import Share
 
 if TYPE_CHECKING:
     import httpx
@@ -58,6 +59,7 @@ class Keeper:
         health: Callable[[], object] | None,
         on_event: Callable[[KeeperEvent], object] | None,
         fail_fast: bool,
+        shared: bool,
         transport: httpx.BaseTransport | None,
     ) -> None:
         self._access = access
@@ -70,6 +72,8 @@ class Keeper:
         self._health = None if health is None else Examiner(health)
         self._on_event = on_event
         self._fail_fast = fail_fast
+        self._shared = shared
+        self._share: Share | None = None
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
@@ -148,11 +152,13 @@ class Keeper:
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._sees_checks = False
         self._over = False
+        self._share = Share(f"{self._definition.id} at {self._agent}") if self._shared else None
         exits.add(self, self._farewell)
         try:
             self._first()
         except BaseException:
             exits.remove(self)
+            self._give_back()
             self._rule = Keeping.ended()  # it may be started once more
             self._started = False
             raise
@@ -170,7 +176,8 @@ class Keeper:
 
         Returns:
             True when it was removed; False when the agent had no such service any more, when it could not be reached
-            (the log says what happens then), and in a forked child, which owns nothing.
+            (the log says what happens then), when other processes keep it (`shared`), and in a forked child, which
+            owns nothing.
         """
         if not self._started or self._process != os.getpid():
             return False
@@ -214,7 +221,7 @@ class Keeper:
 
     def _first(self) -> None:
         try:
-            self._registers()
+            self._begins()
         except (Unavailable, OutcomeUnknown) as error:
             if self._fail_fast:
                 self._taken_back()
@@ -230,7 +237,40 @@ class Keeper:
             self._perform(Step.BEAT)
         self._perform(Step.CONFIRM)
 
+    def _begins(self) -> None:
+        """Registers, unless other processes have done so: writing it again would restart its checks."""
+        if self._share is not None and self._joins(self._share) and self._is_held():
+            self._ok()
+            self._tell(self._rule.registered(time.monotonic()))
+        else:
+            self._registers()
+
+    def _joins(self, share: Share) -> bool:
+        """Whether other processes keep it, too. While the last of them is leaving, that is waited for."""
+        deadline = time.monotonic() + self._drain + self._stop_timeout
+        while (others := share.join()) is None and time.monotonic() < deadline:
+            sleep(0.05)
+        return bool(others)
+
+    def _is_held(self) -> bool:
+        try:
+            found = self._access.send(consul.agent.service(self._definition.id), target=self._agent)
+            checks = self._access.send(consul.agent.checks(service_id=self._definition.id), target=self._agent)
+        except RequestRefused:  # it is not there, or the token may not read it
+            return False
+        return drift(self._definition, found, checks) is None
+
+    def _is_anothers(self) -> bool:
+        """Whether other processes go on keeping it. If not, none begins to before `_give_back`."""
+        return self._share is not None and not self._share.leave()
+
+    def _give_back(self) -> None:
+        if self._share is not None:
+            self._share.close()
+
     def _taken_back(self) -> None:
+        if self._is_anothers():
+            return
         with contextlib.suppress(ConsulAccessError):  # the reason to take it back is the one to hear about
             self._access.send(consul.agent.deregister(self._definition.id), target=self._agent, within=HANGING)
 
@@ -359,6 +399,9 @@ class Keeper:
         self._stopping.set()
         if self._worker is not None:
             self._worker.join(0.1)
+        if self._is_anothers():
+            self._handed_over()
+            return False
         self._drained()
         removed, failure = False, ""
         try:
@@ -366,10 +409,20 @@ class Keeper:
         except ConsulAccessError as error:
             failure = f"{error}; {self._consequence()}"
         self._tell(self._rule.stopped(failure))
+        self._is_over()
+        return removed
+
+    def _handed_over(self) -> None:
+        """Others keep it. This process still answers for a while: they may all have been told to end."""
+        self._hurry.wait(self._drain)
+        self._tell(self._rule.handed_over())
+        self._is_over()
+
+    def _is_over(self) -> None:
+        self._give_back()
         self._kept.discard(self)
         exits.remove(self)
         self._ended.set()
-        return removed
 
     def _drained(self) -> None:
         """Takes the service out of every look-up while it still answers, and waits for the callers to notice."""
@@ -407,11 +460,16 @@ class Keeper:
 
     def _farewell(self, within: float) -> None:
         """Deregisters when the process ends otherwise: by a connection of its own, since nothing else may still run."""
-        from consul_access._sync.consul import ConsulAccess
-
         if self._process != os.getpid() or not self._ending.claim():
             return
         self._over = True
+        if not self._is_anothers():
+            self._deregisters(within)
+        self._give_back()
+
+    def _deregisters(self, within: float) -> None:
+        from consul_access._sync.consul import ConsulAccess
+
         carried = cast("Any", self._transport)  # some httpx transports serve both faces
         if carried is not None and not hasattr(carried, "handle_request"):
             log.warning("%s is left registered: its transport works in an event loop only", self._definition.id)

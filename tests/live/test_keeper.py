@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +33,20 @@ TTL = 3.0
 BEAT = TTL / 3
 AGENT = 0.6
 """What an agent needs besides: to start, and to pass a registration on."""
+
+
+ROOT = Path(__file__).parents[2]
+SHARING = """
+import sys
+from consul_access import ConsulAccess, TtlCheck
+events = []
+with ConsulAccess() as access, access.registered(
+    "orders", "127.0.0.1", 80, id="orders-1", check=TtlCheck(30), shared=True, on_event=events.append
+):
+    print("ready", flush=True)
+    sys.stdin.read()
+print(events[-1].kind, flush=True)
+"""
 
 
 def passing(agent, name="orders"):
@@ -533,3 +552,45 @@ def _check(agent):
 def _maintained(agent):
     check = agent.read("/v1/agent/checks").get("_service_maintenance:orders-1", {})
     return check.get("Status"), "orders-1" in agent.read("/v1/agent/services")
+
+
+def test_several_processes_keep_one_registration_together_and_the_last_one_ends_it(consul, tmp_path):
+    """A worker of a server is started as the others were, ended alone, killed; the service is there until the last."""
+    (tmp_path / "worker.py").write_text(SHARING)
+    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT)}
+
+    def begun():
+        command = [sys.executable, str(tmp_path / "worker.py")]
+        worker = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        workers.append(worker)
+        assert worker.stdout.readline() == "ready\n"
+        return worker
+
+    workers = []
+    try:
+        first = begun()
+        index = service_index(consul)
+        second, third, fourth = begun(), begun(), begun()
+        assert service_index(consul) == index  # the others wrote nothing
+        first.communicate("", timeout=20)
+        second.kill()
+        second.wait(20)
+        assert passing(consul) == ["orders-1"]
+        assert service_index(consul) == index
+        third.send_signal(signal.SIGTERM)
+        assert third.wait(20) == -signal.SIGTERM
+        assert passing(consul) == ["orders-1"]
+        output, _ = fourth.communicate("", timeout=20)
+        assert output.split() == ["deregistered"]
+        assert consul.read("/v1/agent/services") == {}
+        assert first.returncode == fourth.returncode == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def service_index(agent):
+    """When the catalog's entry was last written."""
+    (entry,) = agent.read("/v1/catalog/service/orders")
+    return entry["ModifyIndex"]
