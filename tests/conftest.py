@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.support.agents import ConsulAgent
+from tests.support.counting import Counting
 from tests.support.faces import Face
 from tests.support.scripted import ScriptedServer
 from tools.ports import free_ports
@@ -56,6 +58,18 @@ def consul(shared_agent: ConsulAgent) -> Iterator[ConsulAgent]:
     shared_agent.clear()
     yield shared_agent
     shared_agent.clear()
+
+
+@pytest.fixture
+def counting(consul: ConsulAgent) -> Iterator[Counting]:
+    """A way to the agent that counts the deregistrations."""
+    proxy = Counting(consul)
+    thread = threading.Thread(target=proxy.server.serve_forever)
+    thread.start()
+    yield proxy
+    proxy.server.shutdown()
+    thread.join()
+    proxy.server.server_close()
 
 
 @pytest.fixture

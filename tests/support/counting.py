@@ -1,0 +1,48 @@
+"""A way to an agent that counts how often something is deregistered."""
+
+from __future__ import annotations
+
+import contextlib
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Counting:
+    """Passes requests on to an agent, and counts the deregistrations."""
+
+    def __init__(self, agent):
+        self.deregistrations = 0
+        self.refuse_next = False
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _pass(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.path.startswith("/v1/agent/service/deregister/"):
+                    outer.deregistrations += 1
+                    if outer.refuse_next:
+                        outer.refuse_next = False
+                        self._answer(500, b"No cluster leader")
+                        return
+                connection = HTTPConnection("127.0.0.1", agent.port, timeout=60)
+                with contextlib.closing(connection):
+                    connection.request(self.command, self.path, body or None, {"Content-Type": "application/json"})
+                    answer = connection.getresponse()
+                    self._answer(answer.status, answer.read())
+
+            def _answer(self, status, body):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_PUT = _pass  # noqa: N815 - the names that http.server calls
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
