@@ -61,9 +61,10 @@ def consul(shared_agent: ConsulAgent) -> Iterator[ConsulAgent]:
 
 
 @pytest.fixture
-def counting(consul: ConsulAgent) -> Iterator[Counting]:
-    """A way to the agent that counts the deregistrations."""
+def counting(consul: ConsulAgent, record_property: Callable[[str, object], None]) -> Iterator[Counting]:
+    """A way to the agent that counts the deregistrations, and takes down what else was measured."""
     proxy = Counting(consul)
+    proxy.told = record_property
     thread = threading.Thread(target=proxy.server.serve_forever)
     thread.start()
     yield proxy

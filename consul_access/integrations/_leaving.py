@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Collection
 from types import FrameType
 from typing import TypeAlias
 
+from consul_access import exits
+
 __all__ = ["AsyncLeaving", "Leaving"]
 
 log = logging.getLogger("consul_access")
@@ -59,6 +61,7 @@ class _Chain:
             # Bound methods are equal, and not the same.
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler)
+        exits.settle()
 
 
 class Leaving(_Chain):

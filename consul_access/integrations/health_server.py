@@ -63,12 +63,12 @@ class HealthServer:
     @property
     def port(self) -> int:
         """The port it listens at."""
-        return int(self._server.socket.getsockname()[1])
+        return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
         """Where an agent on this machine can ask it."""
-        host = str(self._server.socket.getsockname()[0])
+        host = str(self._server.server_address[0])
         return f"http://{Address({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), self.port)}{self._path}"  # noqa: S104
 
     def start(self) -> Self:
@@ -112,6 +112,7 @@ class _Server(ThreadingHTTPServer):
         # Without http.server's own look-up of this machine's name, which can take seconds.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the names it has there
         log.debug("%s was not answered: %r", client_address, sys.exception())  # mostly a caller that has broken off

@@ -62,7 +62,9 @@ class WithHealth:
             return self._app(environ, start_response)
         method = environ["REQUEST_METHOD"]
         if method not in {"GET", "HEAD"}:
-            start_response(f"405 {REASONS[405]}", [("Allow", "GET, HEAD"), ("Content-Length", "0")])
+            start_response(
+                f"405 {REASONS[405]}", [("Allow", "GET, HEAD"), ("Content-Type", "text/plain"), ("Content-Length", "0")]
+            )
             return []
         report = self.checks.report()
         body = report.body()

@@ -11,14 +11,17 @@ class Counting:
     """Passes requests on to an agent, and counts the deregistrations."""
 
     def __init__(self, agent):
+        self.requests = 0
         self.deregistrations = 0
         self.refuse_next = False
+        self.told = lambda what, value: None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def _pass(self):
+                outer.requests += 1
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.path.startswith("/v1/agent/service/deregister/"):
                     outer.deregistrations += 1
