@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Self, TypeAlias
 
-from consul_access._pairs.tasks import Examiner, Slots, at_once
+from consul_access._pairs.tasks import Examiner, Slots, at_once, shielded
 from consul_access.errors import InvalidInput
 from consul_access.models.status import CheckStatus
 from consul_access.rules.health import CheckResult, HealthReport, failed, hung, result_of
@@ -66,7 +66,8 @@ class AsyncHealthChecks:
         await self._turn.acquire(asked + max(self._limits.values(), default=0.0) + 30.0)
         try:
             if self._latest_at < asked:
-                results = await at_once([partial(self._result, name) for name in self._examiners])
+                with shielded():  # who gives up asking must not make a check look busy to the next
+                    results = await at_once([partial(self._result, name) for name in self._examiners])
                 self._latest = HealthReport(dict(zip(self._examiners, results, strict=True)))
                 self._latest_at = time.monotonic()
             return self._latest

@@ -73,6 +73,7 @@ class AsyncKeeper:
         self._fail_fast = fail_fast
         self._shared = shared
         self._share: Share | None = None
+        self._others = False
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
@@ -220,7 +221,9 @@ class AsyncKeeper:
 
     async def _first(self) -> None:
         try:
-            await self._begins()
+            if self._share is not None:
+                await self._joins(self._share)
+            await self._registers()
         except (Unavailable, OutcomeUnknown) as error:
             if self._fail_fast:
                 await self._taken_back()
@@ -236,22 +239,18 @@ class AsyncKeeper:
             await self._perform(Step.BEAT)
         await self._perform(Step.CONFIRM)
 
-    async def _begins(self) -> None:
-        """Registers, unless other processes have done so: writing it again would restart its checks."""
-        if self._share is not None and await self._joins(self._share) and await self._is_held():
-            self._ok()
-            await self._tell(self._rule.registered(time.monotonic()))
-        else:
-            await self._registers()
-
-    async def _joins(self, share: Share) -> bool:
-        """Whether other processes keep it, too. While the last of them is leaving, that is waited for."""
+    async def _joins(self, share: Share) -> None:
+        """Takes part in what other processes keep. While the last of them is leaving, that is waited for."""
         deadline = time.monotonic() + self._drain + self._stop_timeout
         while (others := share.join()) is None and time.monotonic() < deadline:
             await sleep(0.05)
-        return bool(others)
+        self._others = bool(others)
 
-    async def _is_held(self) -> bool:
+    async def _is_held_by_others(self) -> bool:
+        """Whether other processes have registered it already; writing it again would restart its checks."""
+        # What the first one finds may be left from a process that was killed, in the middle of its drain even.
+        if self._share is None or not (self._others or self._rule.registered_before):
+            return False
         try:
             found = await self._access.send(consul.agent.service(self._definition.id), target=self._agent)
             checks = await self._access.send(consul.agent.checks(service_id=self._definition.id), target=self._agent)
@@ -311,6 +310,10 @@ class AsyncKeeper:
 
     async def _registers(self) -> None:
         """Registers, and takes it back when the end came meanwhile."""
+        if await self._is_held_by_others():
+            self._ok()
+            await self._tell(self._rule.registered(time.monotonic()))
+            return
         # A first registration ends what an earlier life may have left; a later one keeps an operator's maintenance.
         in_maintenance = self._rule.registered_before and await self._is_in_maintenance()
         await self._announce(self._definition, self._agent, not in_maintenance)

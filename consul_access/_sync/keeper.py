@@ -74,6 +74,7 @@ class Keeper:
         self._fail_fast = fail_fast
         self._shared = shared
         self._share: Share | None = None
+        self._others = False
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
@@ -221,7 +222,9 @@ class Keeper:
 
     def _first(self) -> None:
         try:
-            self._begins()
+            if self._share is not None:
+                self._joins(self._share)
+            self._registers()
         except (Unavailable, OutcomeUnknown) as error:
             if self._fail_fast:
                 self._taken_back()
@@ -237,22 +240,18 @@ class Keeper:
             self._perform(Step.BEAT)
         self._perform(Step.CONFIRM)
 
-    def _begins(self) -> None:
-        """Registers, unless other processes have done so: writing it again would restart its checks."""
-        if self._share is not None and self._joins(self._share) and self._is_held():
-            self._ok()
-            self._tell(self._rule.registered(time.monotonic()))
-        else:
-            self._registers()
-
-    def _joins(self, share: Share) -> bool:
-        """Whether other processes keep it, too. While the last of them is leaving, that is waited for."""
+    def _joins(self, share: Share) -> None:
+        """Takes part in what other processes keep. While the last of them is leaving, that is waited for."""
         deadline = time.monotonic() + self._drain + self._stop_timeout
         while (others := share.join()) is None and time.monotonic() < deadline:
             sleep(0.05)
-        return bool(others)
+        self._others = bool(others)
 
-    def _is_held(self) -> bool:
+    def _is_held_by_others(self) -> bool:
+        """Whether other processes have registered it already; writing it again would restart its checks."""
+        # What the first one finds may be left from a process that was killed, in the middle of its drain even.
+        if self._share is None or not (self._others or self._rule.registered_before):
+            return False
         try:
             found = self._access.send(consul.agent.service(self._definition.id), target=self._agent)
             checks = self._access.send(consul.agent.checks(service_id=self._definition.id), target=self._agent)
@@ -312,6 +311,10 @@ class Keeper:
 
     def _registers(self) -> None:
         """Registers, and takes it back when the end came meanwhile."""
+        if self._is_held_by_others():
+            self._ok()
+            self._tell(self._rule.registered(time.monotonic()))
+            return
         # A first registration ends what an earlier life may have left; a later one keeps an operator's maintenance.
         in_maintenance = self._rule.registered_before and self._is_in_maintenance()
         self._announce(self._definition, self._agent, not in_maintenance)
