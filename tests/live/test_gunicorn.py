@@ -122,9 +122,15 @@ def test_workers_come_and_go_without_touching_the_registration(tmp_path, consul,
             before = server.log.count("Booting worker")
             os.kill(int(server.log.rpartition("Booting worker with pid: ")[2].split()[0]), number)
             eventually(lambda before=before: server.log.count("Booting worker") > before, within=20)
+        booted = server.log.count("Booting worker")
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.log.count("Booting worker") >= booted + 2, within=20)
         assert counting.deregistrations == 0, server.log
         assert passing(consul) == ["orders-1"], consul.read("/v1/agent/checks")
         assert consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"] == written
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert counting.deregistrations == 1
     assert [error for error in load.failed if isinstance(error, ConnectionRefusedError | AssertionError)] == []
 
 

@@ -121,6 +121,21 @@ def test_l08_sigterm_twice(consul, counting):
     assert gone_once(consul, counting)
 
 
+def test_l08_the_second_sigterm_while_the_first_is_deregistering(consul, counting):
+    """The agent refuses the first try after the second signal: whoever died by that makes no second one."""
+    counting.may_pass.clear()
+    counting.refuse_next = True
+    with running(FOREVER, counting.address) as process:
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: counting.deregistrations)
+        process.send_signal(signal.SIGTERM)
+        counting.may_pass.set()
+        returned, errors = ended(process)
+    assert (returned, errors) == (-signal.SIGTERM, "")
+    assert consul.read("/v1/agent/services") == {}
+    assert counting.deregistrations == 2
+
+
 def test_sigterm_during_the_drain_lets_it_end_first(consul, counting):
     with running("with kept(drain=1): ready()\nprint('not reached', flush=True)", counting.address) as process:
         eventually(lambda: "_service_maintenance:orders-1" in consul.read("/v1/agent/checks"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,9 +13,11 @@ class Counting:
     """Passes requests on to an agent, and counts the deregistrations."""
 
     def __init__(self, agent):
-        self.requests = 0
+        self.seen = []
         self.deregistrations = 0
         self.refuse_next = False
+        self.may_pass = threading.Event()
+        self.may_pass.set()
         self.told = lambda what, value: None
         outer = self
 
@@ -21,10 +25,11 @@ class Counting:
             protocol_version = "HTTP/1.1"
 
             def _pass(self):
-                outer.requests += 1
+                outer.seen.append((time.monotonic(), self.path))
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.path.startswith("/v1/agent/service/deregister/"):
                     outer.deregistrations += 1
+                    outer.may_pass.wait(5)
                     if outer.refuse_next:
                         outer.refuse_next = False
                         self._answer(500, b"No cluster leader")
@@ -49,3 +54,7 @@ class Counting:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
+
+    def first(self, path):
+        """When something was asked for first, such as `/v1/agent/service/maintenance/`."""
+        return min(when for when, seen in self.seen if seen.startswith(path))

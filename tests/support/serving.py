@@ -156,13 +156,14 @@ def leaves_in_order(server, agent, counting, *, call=says_42, number=signal.SIGT
         eventually(lambda: load.calls > 20, within=20, what="callers are served")
         begun = time.monotonic()
         server.process.send_signal(number)
-        eventually(lambda: passing(agent) == [], within=10, what="it leaves the look-ups")
-        hidden = time.monotonic()
+        eventually(lambda: passing(agent) == [], within=20, what="it leaves the look-ups")
         closed = _closed_at(server.port, call)
         code = server.process.wait(20)
         assert agent.read("/v1/agent/services") == {}
     assert load.failed == [], (load.failed[0], server.log)
-    assert closed - hidden >= DRAIN * 0.8
+    hidden = counting.first("/v1/agent/service/maintenance/")
+    assert closed - hidden >= DRAIN
+    assert closed > counting.first("/v1/agent/service/deregister/")
     assert counting.deregistrations == 1
     assert "Traceback" not in server.log, server.log
     assert "Error" not in server.log, server.log
