@@ -13,15 +13,27 @@ import hashlib
 import logging
 import os
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Share"]
+__all__ = ["Rest", "Share"]
 
 log = logging.getLogger("consul_access")
 
 if sys.platform != "win32":
     import fcntl
+
+
+class Rest(Enum):
+    """What the others do."""
+
+    KEEPING = "keeping"
+    """At least one of them keeps it."""
+    ENDING = "ending"
+    """The last of them is ending it."""
+    GONE = "gone"
+    """There are none any more."""
 
 
 class Share:
@@ -57,13 +69,29 @@ class Share:
             self._last = self._is_last()
         return self._last
 
+    def rest(self) -> Rest:
+        """What the others do, once this one has left; when they have all gone, it is the last now."""
+        if self._last:
+            return Rest.GONE
+        self._last = self._is_last()
+        if self._last:
+            return Rest.GONE
+        if self._file is None or sys.platform == "win32":
+            return Rest.KEEPING
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Rest.ENDING
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return Rest.KEEPING
+
     def close(self) -> None:
         """The end: leaves, if that was not done, and lets others in."""
         last = self.leave()
         file, self._file = self._file, None
         if file is None:
             return
-        if last:
+        if last and _is_at(file, file.name):
             with contextlib.suppress(OSError):  # an empty file that the system cleans away one day
                 Path(file.name).unlink()
         file.close()

@@ -86,6 +86,22 @@ def test_of_many_that_leave_at_once_exactly_one_is_the_last(process):
     assert sorted(each.answers() for each in everybody) == ["False"] * 5 + ["True"]
 
 
+def test_who_has_left_sees_what_the_others_do_and_is_the_last_once_they_have_gone(process):
+    one, two = process(), process()
+    one.does("join")
+    two.does("join")
+    assert one.does("leave") == "False"
+    assert one.does("rest") == "Rest.KEEPING"
+    assert two.does("leave") == "True"
+    assert one.does("rest") == "Rest.ENDING"
+    two.does("close")
+    assert one.does("rest") == "Rest.GONE"
+    assert one.does("leave") == "True"
+    assert process().does("join") == "False"
+    one.does("close")  # which takes nothing from those that have begun anew
+    assert process().does("join") == "True"
+
+
 def test_nobody_joins_while_the_last_one_is_leaving(process):
     one, two = process(), process()
     one.does("join")

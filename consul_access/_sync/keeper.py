@@ -20,7 +20,7 @@ from consul_access.models.address import Address, Target
 from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval, drift
 from consul_access.rules.reporting import report_of
-from consul_access.sharing import Share
+from consul_access.sharing import Rest, Share
 
 if TYPE_CHECKING:
     import httpx
@@ -154,6 +154,7 @@ class Keeper:
         self._sees_checks = False
         self._over = False
         self._share = Share(f"{self._definition.id} at {self._agent}") if self._shared else None
+        self._load_farewell()
         exits.add(self, self._farewell)
         try:
             self._first()
@@ -402,8 +403,9 @@ class Keeper:
         self._stopping.set()
         if self._worker is not None:
             self._worker.join(0.1)
-        if self._is_anothers():
-            self._handed_over()
+        if self._is_anothers() and self._is_left_to_others():
+            self._tell(self._rule.handed_over())
+            self._is_over()
             return False
         self._drained()
         removed, failure = False, ""
@@ -415,11 +417,23 @@ class Keeper:
         self._is_over()
         return removed
 
-    def _handed_over(self) -> None:
-        """Others keep it. This process still answers for a while: they may all have been told to end."""
-        self._hurry.wait(self._drain)
-        self._tell(self._rule.handed_over())
-        self._is_over()
+    def _is_left_to_others(self) -> bool:
+        """Goes on answering for a while, since all may have been told to end; until the last one has ended it, if so.
+
+        False when the others have gone meanwhile, such as killed: then it is ours to end, and in order.
+        """
+        until = time.monotonic() + self._drain
+        longest = until + self._drain + self._stop_timeout
+        seen_ending = False
+        while self._share is not None:
+            rest = self._share.rest()
+            if rest is Rest.GONE:
+                return seen_ending
+            seen_ending = seen_ending or rest is Rest.ENDING
+            limit = longest if rest is Rest.ENDING else until
+            if time.monotonic() >= limit or self._hurry.wait(min(0.05, limit - time.monotonic())):
+                break
+        return True
 
     def _is_over(self) -> None:
         self._give_back()
@@ -436,6 +450,8 @@ class Keeper:
         try:
             call = consul.agent.maintenance(self._definition.id, True, "draining before it is deregistered")
             self._access.send(call, target=self._agent, within=HANGING)
+        except NotFound:
+            pass  # nobody is sent here any more, and who has looked before still calls
         except ConsulAccessError as error:
             log.warning("%s could not be taken out of the look-ups before it ends: %s", self._definition.id, error)
             return
@@ -469,6 +485,12 @@ class Keeper:
         if not self._is_anothers():
             self._deregisters(within)
         self._give_back()
+
+    def _load_farewell(self) -> None:
+        """A signal may come in the middle of an import, when what is half imported cannot be used."""
+        from consul_access._sync import consul as _  # noqa: F401
+
+        consul.agent  # noqa: B018 - loaded when it is first asked for
 
     def _deregisters(self, within: float) -> None:
         from consul_access._sync.consul import ConsulAccess

@@ -28,6 +28,7 @@ from consul_access import (
     TtlCheck,
 )
 from tests.support.cutting import CuttingProxy
+from tests.support.waiting import eventually
 
 TTL = 3.0
 BEAT = TTL / 3
@@ -588,6 +589,33 @@ def test_several_processes_keep_one_registration_together_and_the_last_one_ends_
         for worker in workers:
             worker.kill()
             worker.communicate()
+
+
+def test_who_leaves_while_the_last_of_the_others_is_killed_ends_it_in_order(consul, tmp_path):
+    """Both were told to end; the one that was to do it did not come to it."""
+    (tmp_path / "worker.py").write_text(SHARING.replace("shared=True", "shared=True, drain=20"))
+    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "worker.py")]
+    workers = []
+    try:
+        for _ in range(2):
+            workers.append(
+                subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            assert workers[-1].stdout.readline() == "ready\n"
+        workers[0].stdin.close()
+        time.sleep(0.5)  # if it has not got there yet, it is the last at once, and does the same
+        assert passing(consul) == ["orders-1"]
+        workers[1].kill()
+        workers[1].wait(20)
+        eventually(lambda: passing(consul) == [], within=10, what="it is taken out of the look-ups")
+        assert "_service_maintenance:orders-1" in consul.read("/v1/agent/checks")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait(20)
+            worker.stdout.close()
+            worker.stdin.close()
 
 
 def service_index(agent):

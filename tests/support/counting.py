@@ -55,6 +55,8 @@ class Counting:
         self.server.daemon_threads = True
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
 
-    def first(self, path):
+    def first(self, path, log=""):
         """When something was asked for first, such as `/v1/agent/service/maintenance/`."""
-        return min(when for when, seen in self.seen if seen.startswith(path))
+        found = [when for when, seen in self.seen if seen.startswith(path)]
+        assert found, f"{path} was not asked for, but {self.seen}; {log}"
+        return min(found)
