@@ -79,6 +79,8 @@ APPLICATIONS = {"plain": PLAIN, "fastapi": FASTAPI, "starlette": STARLETTE}
 
 def uvicorn(tmp_path, address, port, *options, kind="plain", drain=DRAIN):
     command = ["-m", "uvicorn", "orders_app:app", "--host", "127.0.0.1", "--port", str(port), *options]
+    if "--workers" in options:  # uvicorn kills workers that need longer to start
+        command += ["--timeout-worker-healthcheck", "60"]
     files = {"settings.py": SETTINGS, "orders_app.py": APPLICATIONS[kind]}
     return Server(tmp_path, command, files, address, port, DRAIN=str(drain))
 
@@ -104,7 +106,7 @@ def test_a_worker_that_ends_alone_takes_nothing_with_it(tmp_path, consul, counti
     server = uvicorn(tmp_path, counting.address, free_port, "--workers", "2")
     with server, Load(consul, says_42) as load:
         server.passes(consul)
-        eventually(lambda: server.log.count("Application startup complete") == 2, within=20)
+        eventually(lambda: server.log.count("Application startup complete") == 2, within=60)
         written = consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"]
         worker = next(pid for pid in server.children() if f"[{pid}]" in server.log)
         os.kill(worker, signal.SIGTERM)
@@ -118,7 +120,7 @@ def test_a_worker_that_ends_alone_takes_nothing_with_it(tmp_path, consul, counti
         assert consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"] == written
         assert counting.deregistrations == 0
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
     # Never is a caller sent to a closed port. A connection that a worker had accepted, and not read from when it was
     # told to end, is broken off by uvicorn (0.54, also without us).
     assert [error for error in load.failed if isinstance(error, ConnectionRefusedError | AssertionError)] == []
@@ -130,10 +132,10 @@ def test_a_second_signal_does_not_wait_for_the_drain(tmp_path, consul, free_port
     with uvicorn(tmp_path, consul.address, free_port, drain="60") as server:
         server.passes(consul)
         server.process.send_signal(signal.SIGTERM)
-        eventually(lambda: passing(consul) == [], within=20)
+        eventually(lambda: passing(consul) == [], within=60)
         assert listens(free_port)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == -signal.SIGTERM
+        assert server.process.wait(60) == -signal.SIGTERM
     assert consul.read("/v1/agent/services") == {}
 
 

@@ -91,6 +91,8 @@ def gunicorn(folder, address, port, *options, config=CONFIG, workers=2):
         f"127.0.0.1:{port}",
         "--workers",
         str(workers),
+        "--graceful-timeout",
+        "20",
         "-c",
         "config.py",
         *options,
@@ -123,15 +125,15 @@ def test_workers_come_and_go_without_touching_the_registration(tmp_path, consul,
         for number in (signal.SIGTERM, signal.SIGKILL):
             before = server.log.count("Booting worker")
             os.kill(int(server.log.rpartition("Booting worker with pid: ")[2].split()[0]), number)
-            eventually(lambda before=before: server.log.count("Booting worker") > before, within=20)
+            eventually(lambda before=before: server.log.count("Booting worker") > before, within=60)
         booted = server.log.count("Booting worker")
         server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: server.log.count("Booting worker") >= booted + 2, within=20)
+        eventually(lambda: server.log.count("Booting worker") >= booted + 2, within=60)
         assert counting.deregistrations == 0, server.log
         assert passing(consul) == ["orders-1"], consul.read("/v1/agent/checks")
         assert consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"] == written
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         assert counting.deregistrations == 1
     assert [error for error in load.failed if isinstance(error, ConnectionRefusedError | AssertionError)] == []
 
@@ -143,8 +145,8 @@ def test_a_quick_shutdown_does_not_wait_for_the_drain(tmp_path, consul, counting
         server.passes(consul)
         begun = time.monotonic()
         server.process.send_signal(number)
-        assert server.process.wait(30) == 0
-        assert time.monotonic() - begun < 30
+        assert server.process.wait(60) == 0
+        assert time.monotonic() - begun < 50
     assert consul.read("/v1/agent/services") == {}
     assert counting.deregistrations == 1
 
@@ -156,7 +158,7 @@ def test_a_second_sigterm_cuts_the_drain_short(tmp_path, consul, counting, free_
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: passing(consul) == [], within=10)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
     assert counting.deregistrations == 1
 
 
@@ -171,7 +173,7 @@ def test_a_killed_master_is_replaced_by_the_next_one(tmp_path, consul, counting,
     with gunicorn(tmp_path, counting.address, free_port, *BY_MASTER["sync"]) as server:
         assert server.passes(consul) == ["orders-1"]
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
     assert consul.read("/v1/agent/services") == {}
 
 
@@ -185,12 +187,12 @@ def test_an_upgrade_by_sigusr2_keeps_it_registered(tmp_path, consul, counting, f
         server.process.send_signal(signal.SIGUSR2)
         eventually(
             lambda: server.log.count("Booting worker") == 2,
-            within=20,
+            within=60,
             what="the new master has registered and has a worker",
         )
         written = consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"]
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         assert counting.deregistrations == 0, server.log
         assert passing(consul) == ["orders-1"], consul.read("/v1/agent/checks")
         assert consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"] == written
@@ -199,7 +201,7 @@ def test_an_upgrade_by_sigusr2_keeps_it_registered(tmp_path, consul, counting, f
 
 def test_without_an_agent_gunicorn_does_not_start_and_says_why(tmp_path, free_port):
     with gunicorn(tmp_path, "127.0.0.1:9", free_port, *BY_MASTER["sync"]) as server:
-        assert server.process.wait(30) == 1
+        assert server.process.wait(60) == 1
         assert "cannot be registered" in server.log
         assert "127.0.0.1:9" in server.log
         assert "Traceback" not in server.log

@@ -57,7 +57,7 @@ class Load:
         self._threads = [threading.Thread(target=self._calls) for _ in range(callers)]
 
     def _calls(self):
-        while not self._done.is_set():
+        while not self._done.wait(0.005):  # often, and leaving the machine to the server
             asked = time.monotonic()
             for entry in self._agent.read("/v1/health/service/orders?passing"):
                 begun = time.monotonic()
@@ -124,7 +124,7 @@ class Server:
         # Its own group, so that workers whose master was killed do not outlive the test.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
 
     @property
     def log(self):
@@ -143,7 +143,7 @@ class Server:
             return passing(agent)
 
         try:
-            return eventually(told, within=40)
+            return eventually(told, within=120)
         except AssertionError:
             raise AssertionError(f"it does not pass: {agent.read('/v1/agent/checks')}\n{self.log}") from None
 
@@ -156,13 +156,13 @@ def leaves_in_order(server, agent, counting, *, call=says_42, number=signal.SIGT
     """
     with Load(agent, call) as load, server:
         server.passes(agent)
-        eventually(lambda: load.calls > 20, within=20, what="callers are served")
-        eventually(lambda: server.log.count(begun) >= times, within=40, what="all workers have begun")
+        eventually(lambda: load.calls > 20, within=60, what="callers are served")
+        eventually(lambda: server.log.count(begun) >= times, within=120, what="all workers have begun")
         told = time.monotonic()
         server.process.send_signal(number)
-        eventually(lambda: passing(agent) == [], within=20, what="it leaves the look-ups")
+        eventually(lambda: passing(agent) == [], within=60, what="it leaves the look-ups")
         closed = _closed_at(server.port, call)
-        code = server.process.wait(20)
+        code = server.process.wait(60)
         assert agent.read("/v1/agent/services") == {}
     assert load.failed == [], (load.failed[0], server.log)
     hidden = counting.first("/v1/agent/service/maintenance/", server.log)
@@ -179,7 +179,7 @@ def leaves_in_order(server, agent, counting, *, call=says_42, number=signal.SIGT
 
 def _closed_at(port, call):
     """When the first call fails; until then every one is answered."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             call(port)
