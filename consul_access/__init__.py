@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from consul_access.errors import RateLimited as RateLimited
     from consul_access.errors import RequestRefused as RequestRefused
     from consul_access.errors import ServerError as ServerError
+    from consul_access.errors import StaleList as StaleList
     from consul_access.errors import TlsError as TlsError
     from consul_access.errors import TokenUnknown as TokenUnknown
     from consul_access.errors import Unavailable as Unavailable
@@ -76,12 +77,17 @@ if TYPE_CHECKING:
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
     from consul_access.models.query import Query as Query
+    from consul_access.models.snapshot import Changed as Changed
+    from consul_access.models.snapshot import Diff as Diff
+    from consul_access.models.snapshot import ServiceSnapshot as ServiceSnapshot
+    from consul_access.models.snapshot import ServicesSnapshot as ServicesSnapshot
     from consul_access.models.status import CheckStatus as CheckStatus
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
+    from consul_access.rules.staleness import StalePolicy as StalePolicy
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
     from consul_access.settings import Timeouts as Timeouts
@@ -118,6 +124,7 @@ _ROOMS = {
         "RateLimited",
         "RequestRefused",
         "ServerError",
+        "StaleList",
         "TlsError",
         "TokenUnknown",
         "Unavailable",
@@ -147,9 +154,11 @@ _ROOMS = {
     "models.instance": ("ServiceInstance",),
     "models.meta": ("Entries", "QueryMeta"),
     "models.query": ("Query",),
+    "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
+    "rules.staleness": ("StalePolicy",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),
 }
