@@ -55,6 +55,7 @@ class FindingCode(StrEnum):
     HIDDEN_BY_ACL = "hidden_by_acl"
     IS_AN_ID = "is_an_id"
     ALSO_AN_ID = "also_an_id"
+    OTHER_CASE = "other_case"
     NOT_IN_CATALOG = "not_in_catalog"
     NODE_NAME_RESERVED = "node_name_reserved"
     NOT_AT_AGENT = "not_at_agent"

@@ -115,6 +115,13 @@ def _identity(case: Case) -> Iterator[Finding]:
             instance=facts.instance_id,
         )
         return
+    if facts.service not in {None, facts.asked}:
+        yield Finding(
+            code=FindingCode.OTHER_CASE,
+            severity=Severity.INFO,
+            text=f"{facts.asked!r} is registered as {facts.service!r}; look-ups do not mind, comparisons of names do",
+            remedy=f"Write {facts.service!r}.",
+        )
     namesake = None if isinstance(facts.local, ConsulAccessError) else facts.local.get(facts.asked)
     if namesake is not None and namesake.name != facts.asked:
         yield Finding(
@@ -328,7 +335,7 @@ def _place(entry: HealthEntry) -> Iterator[Finding]:
     name, host = entry.service.id, entry.host
     if not host:
         yield _of(entry, FindingCode.NO_ADDRESS, Severity.ERROR, _no_address(entry), _GIVE_ADDRESS)
-    elif not entry.service.address:
+    elif host != entry.service.address:
         text = f"{name} has registered no address, so callers get that of node {entry.node.name}: {host}"
         yield _of(entry, FindingCode.ADDRESS_FROM_NODE, Severity.INFO, text, _GIVE_ADDRESS)
     if not entry.effective_port:

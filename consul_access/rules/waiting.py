@@ -27,6 +27,7 @@ from consul_access.errors import (
     TlsError,
     TokenUnknown,
 )
+from consul_access.models.filters import Filter
 from consul_access.models.progress import Progress, ProgressKind
 from consul_access.models.query import Query, policy_of
 from consul_access.models.status import CheckStatus, HealthPolicy
@@ -62,8 +63,8 @@ WAIT: Final = 10.0
 """Seconds that the server waits for a change: short enough to notice a frozen agent, or new rights, in good time."""
 TURN: Final = 2.0
 """Seconds that it waits when other services want to be asked about, too."""
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two requests, whatever stands in the way: somebody is waiting here."""
+LONGEST_PAUSE: Final = 2.5
+"""Seconds between two requests at most, since somebody is waiting; four in five seconds are allowed."""
 FRESH: Final = 1.0
 """Seconds for which an answer is believed while other services are still waited for."""
 
@@ -156,12 +157,12 @@ def scope_of(query: Query) -> Query:
 
 def words(query: Query) -> str:
     """The options that leave instances out whatever their health, as they were written."""
-    given = ((option, query.get(option)) for option in _NARROWING)
-    return ", ".join(f"{option}={_written(value)}" for option, value in given if value)
-
-
-def _written(value: object) -> str:
-    return repr(value) if isinstance(value, str | list | tuple | dict | set) else f"{value}"
+    given = ((option, value) for option, value in query.items() if option in _NARROWING)
+    return ", ".join(
+        f"{option}={str(value) if isinstance(value, Filter) else repr(value)}"
+        for option, value in given
+        if isinstance(value, Filter) or value
+    )
 
 
 def seen(wanted: Wanted, entries: Sequence[HealthEntry], around: Surroundings | None = None) -> Progress:
