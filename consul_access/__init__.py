@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
     from consul_access.settings import ConsulSettings as ConsulSettings
@@ -149,6 +150,7 @@ _ROOMS = {
     "models.query": ("Query",),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),
