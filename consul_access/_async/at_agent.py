@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from consul_access import consul
-from consul_access._async.place import HANGING, LeftBehind, Teller
+from consul_access._async.place import HANGING, StillThere, Teller
 from consul_access._pairs.tasks import Later, sleep
 from consul_access.errors import (
     ConnectFailed,
@@ -365,7 +365,7 @@ class AsyncAtAgent:
                 await self._cleaned(orphan, GLANCE)  # and looks whether that has helped
         left = [str(orphan) for orphan in self._orphans]
         if left:
-            raise LeftBehind(
+            raise StillThere(
                 f"the agent of {', '.join(left)}, where {self.definition.id} was registered before, has not answered; "
                 "with its data it would bring the service back"
             )
@@ -395,7 +395,7 @@ class AsyncAtAgent:
             if time.monotonic() + pause > until:
                 if await self._is_held_again():
                     return removed
-                raise LeftBehind(
+                raise StillThere(
                     f"{self._agent} has deregistered {self.definition.id}, and the catalog still shows it at node "
                     f"{self.node!r}: the servers cannot be reached, or refuse it to the agent's own token"
                 )
@@ -426,7 +426,7 @@ class AsyncAtAgent:
         place = await self._place_of(self.node)
         where = f"{self._agent} is no longer the agent of node {self.node!r}, where {self.definition.id} is registered"
         if place is None:
-            raise LeftBehind(
+            raise StillThere(
                 f"{where}, and none of the client's addresses leads there: deregister it at that agent, and give "
                 'each agent\'s own address, not one that stands for several, or use mode="catalog"'
             )

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from consul_access import exits
-from consul_access._async.place import AsyncPlace, Teller
+from consul_access._async.place import AsyncPlace, StillThere, Teller
 from consul_access._pairs.tasks import Examiner, Flag, Worker, settled, shielded
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
 from consul_access.models.address import Address
@@ -114,7 +114,7 @@ class AsyncKeeper:
 
     @property
     def agent(self) -> Address:
-        """The agent that it is registered at; for a Unix socket the host is empty. In catalog mode one of the servers."""
+        """The agent it is registered at, or in catalog mode a server; for a Unix socket the host is empty."""
         return self._at().address
 
     @property
@@ -352,7 +352,7 @@ class AsyncKeeper:
         removed, failure = False, ""
         try:
             removed = await self._at().end(time.monotonic() + self._stop_timeout)
-        except ConsulAccessError as error:
+        except (ConsulAccessError, StillThere) as error:
             failure = f"{error}; {self._at().consequence()}"
         self._at().leave()
         await self._tell(self._rule.stopped(failure))

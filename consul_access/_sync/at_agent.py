@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from consul_access import consul
 from consul_access._pairs.threads import Later, sleep
-from consul_access._sync.place import HANGING, LeftBehind, Teller
+from consul_access._sync.place import HANGING, StillThere, Teller
 from consul_access.errors import (
     ConnectFailed,
     ConsulAccessError,
@@ -364,7 +364,7 @@ class AtAgent:
                 self._cleaned(orphan, GLANCE)  # and looks whether that has helped
         left = [str(orphan) for orphan in self._orphans]
         if left:
-            raise LeftBehind(
+            raise StillThere(
                 f"the agent of {', '.join(left)}, where {self.definition.id} was registered before, has not answered; "
                 "with its data it would bring the service back"
             )
@@ -392,7 +392,7 @@ class AtAgent:
             if time.monotonic() + pause > until:
                 if self._is_held_again():
                     return removed
-                raise LeftBehind(
+                raise StillThere(
                     f"{self._agent} has deregistered {self.definition.id}, and the catalog still shows it at node "
                     f"{self.node!r}: the servers cannot be reached, or refuse it to the agent's own token"
                 )
@@ -423,7 +423,7 @@ class AtAgent:
         place = self._place_of(self.node)
         where = f"{self._agent} is no longer the agent of node {self.node!r}, where {self.definition.id} is registered"
         if place is None:
-            raise LeftBehind(
+            raise StillThere(
                 f"{where}, and none of the client's addresses leads there: deregister it at that agent, and give "
                 'each agent\'s own address, not one that stands for several, or use mode="catalog"'
             )

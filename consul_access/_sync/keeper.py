@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from consul_access import exits
 from consul_access._pairs.threads import Examiner, Flag, Worker, settled, shielded
-from consul_access._sync.place import Place, Teller
+from consul_access._sync.place import Place, StillThere, Teller
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
 from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
@@ -115,7 +115,7 @@ class Keeper:
 
     @property
     def agent(self) -> Address:
-        """The agent that it is registered at; for a Unix socket the host is empty. In catalog mode one of the servers."""
+        """The agent it is registered at, or in catalog mode a server; for a Unix socket the host is empty."""
         return self._at().address
 
     @property
@@ -353,7 +353,7 @@ class Keeper:
         removed, failure = False, ""
         try:
             removed = self._at().end(time.monotonic() + self._stop_timeout)
-        except ConsulAccessError as error:
+        except (ConsulAccessError, StillThere) as error:
             failure = f"{error}; {self._at().consequence()}"
         self._at().leave()
         self._tell(self._rule.stopped(failure))

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from consul_access._pairs.threads import Later
-from consul_access.errors import ConsulAccessError
 from consul_access.models.status import CheckStatus
 
 if TYPE_CHECKING:
     from consul_access.models.address import Address
     from consul_access.models.definition import ServiceDefinition
 
-__all__ = ["HANGING", "Place", "LeftBehind", "Teller"]
+__all__ = ["HANGING", "Place", "StillThere", "Teller"]
 
 HANGING = 2.0
 """Seconds after which an agent that answers nothing is not waited for any longer when a service ends."""
@@ -23,8 +22,8 @@ Teller: TypeAlias = "Callable[[str, str], Later[object]]"
 """Told the kind and the cause of an event that changes nothing in the keeper's state."""
 
 
-class LeftBehind(ConsulAccessError):
-    """It has been deregistered as well as could be done, and something of it is still there."""
+class StillThere(Exception):
+    """For the keeper alone: it has been deregistered as well as could be done, and something of it is still there."""
 
 
 class Place(Protocol):
