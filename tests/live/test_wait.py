@@ -457,6 +457,10 @@ def test_rights_that_are_granted_later_are_noticed(agents, later, told):
 
 # --- interrupted ------------------------------------------------------------------------------------------
 
+LISTENING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+"""
 THREADS = """
 import sys
 from consul_access import ConsulAccess
@@ -484,7 +488,7 @@ def waited_at(request, consul, scripted, free_port):
 @pytest.mark.parametrize("program", [THREADS, TASKS], ids=["threads", "asyncio"])
 def test_ctrl_c_ends_the_wait_at_once(program, waited_at, told):
     process = subprocess.Popen(
-        [sys.executable, "-c", program, waited_at],
+        [sys.executable, "-c", LISTENING + program, waited_at],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
