@@ -89,8 +89,8 @@ class Transport:
             call: the request.
             target: the server that must answer; any of the settings' servers by default.
             within: seconds for all of it, when that is less than the settings allow.
-            once: leaves it to the caller to ask again, who has a pace of his own. Only what can be tried at once (another
-                connection, another server, a renewed token) is tried here.
+            once: leaves it to the caller to ask again, who has a pace of his own and may want to ask differently; only
+                a renewed token is tried here.
 
         Raises:
             ConsulAccessError: by meaning; see `consul_access.errors`.
@@ -109,7 +109,7 @@ class Transport:
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         outcome = self._attempt(course)
-        if isinstance(outcome, Failed) and (not once or outcome.again or outcome.wait == 0.0):
+        if isinstance(outcome, Failed) and (outcome.again or not once):
             outcome = self._repeat(course, outcome)
         if isinstance(outcome, Reply):
             return outcome

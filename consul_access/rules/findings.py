@@ -288,7 +288,7 @@ def _trouble(policy: HealthPolicy, entry: HealthEntry, check: Check) -> Finding:
         FindingCode.NODE_MAINTENANCE: f"{node} is in maintenance: {reason}",
         FindingCode.NODE_FAILED: f"the agent of {node} does not answer the other agents: {said}",
         FindingCode.TTL_EXPIRED: f"{where} has not been reported in time: {said}",
-        FindingCode.NEVER_CHECKED: f"{where} is critical and has no output: it has probably not run yet",
+        FindingCode.NEVER_CHECKED: f"{where} is critical and has said nothing: it has probably not run yet",
     }
     return Finding(
         code=code,

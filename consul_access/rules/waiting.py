@@ -52,6 +52,8 @@ __all__ = [
     "similar_names",
     "troubles",
     "wanted_of",
+    "wants_outputs",
+    "with_outputs",
     "words",
 ]
 
@@ -62,7 +64,7 @@ EXCERPT: Final = 160
 WAIT: Final = 10.0
 """Seconds that the server waits for a change: short enough to notice a frozen agent, or new rights, in good time."""
 TURN: Final = 2.0
-"""Seconds that it waits when other services want to be asked about, too."""
+"""Seconds that it waits when there is a reason to ask again soon."""
 LONGEST_PAUSE: Final = 2.5
 """Seconds between two requests at most, since somebody is waiting; four in five seconds are allowed."""
 FRESH: Final = 1.0
@@ -233,8 +235,40 @@ def _trouble(entry: HealthEntry, check: Check) -> str:
     where = entry.service.id if check.is_own else f"node {entry.node.name}"
     if check.effective_status is CheckStatus.MAINTENANCE:
         return f"{where} is in maintenance" + (f": {excerpt(check.notes)}" if check.notes else "")
-    output = excerpt(check.output) or "no output, so it has probably not run yet"
+    output = excerpt(check.output) or "it has said nothing yet"
     return f"check {check.name or check.id!r} of {where} is {check.effective_status}: {output}"
+
+
+def wants_outputs(wanted: Wanted, entries: Sequence[HealthEntry]) -> bool:
+    """Whether checks are in the way whose output the catalog does not hold."""
+    refused = [entry for entry in entries if not admits(wanted.policy, entry.standing)]
+    if len(entries) - len(refused) >= wanted.at_least:
+        return False
+    return any(
+        check.effective_status is CheckStatus.CRITICAL and not check.output
+        for entry in refused
+        for check in entry.checks
+    )
+
+
+def with_outputs(entries: Iterable[HealthEntry], checks: Iterable[Check]) -> list[HealthEntry]:
+    """The same entries with the outputs that their agent knows.
+
+    An output that changes while the status stays reaches the catalog up to five minutes late (check_update_interval),
+    so that a check which fails from its first run on has no output there for a long time.
+    """
+    known = {(check.node, check.id): check.output for check in checks}
+    return [
+        entry.model_copy(
+            update={
+                "checks": tuple(
+                    check.model_copy(update={"output": known.get((entry.node.name, check.id), check.output)})
+                    for check in entry.checks
+                )
+            }
+        )
+        for entry in entries
+    ]
 
 
 def excerpt(text: str) -> str:
@@ -387,10 +421,15 @@ class Waiting:
         """What to send, and how many seconds of silence are allowed."""
         course = self._courses[wanted.service]
         course.asked_at = now
-        alone = all(one.progress.is_ready for one in self._courses.values() if one is not course)
-        ask = course.query.ask(now, longest=WAIT if alone else TURN)
+        ask = course.query.ask(now, longest=TURN if self._is_hurried(course) else WAIT)
         silence = silence_allowed(ask.wait if ask.index is not None else 0.0)
         return ask, max(0.0, min(silence, self.deadline - now))
+
+    def _is_hurried(self, course: _Course) -> bool:
+        """Whether others are missing, too, or new rights may come, by which no blocking query is woken."""
+        if course.progress.kind is ProgressKind.HIDDEN:
+            return True
+        return any(not one.progress.is_ready for one in self._courses.values() if one is not course)
 
     def answered(
         self, wanted: Wanted, entries: Sequence[HealthEntry], around: Surroundings | None, index: int | None, now: float

@@ -26,6 +26,8 @@ from consul_access.rules.waiting import (
     similar_names,
     troubles,
     wanted_of,
+    wants_outputs,
+    with_outputs,
     words,
 )
 from tests.support.entries import check, entries, entry
@@ -121,7 +123,7 @@ def test_the_worst_check_is_told_first_and_the_others_are_counted():
     progress = seen(Wanted("web", 2), found)
     assert progress.text == (
         "registered, 0 of 3 passing, 2 wanted: check 'ping' of web-0 is critical: no way; "
-        "check 'own check' of web-0 is warning: no output, so it has probably not run yet; "
+        "check 'own check' of web-0 is warning: it has said nothing yet; "
         "check 'ping' of web-1 is critical: no way; and 3 more"
     )
 
@@ -144,7 +146,23 @@ def test_a_warning_is_no_trouble_where_it_is_tolerated_and_a_node_check_where_no
     assert troubles(one, HealthPolicy.ANY) == []
 
 
-NOT_RUN = "no output, so it has probably not run yet"
+def test_outputs_that_only_the_agent_knows_are_told():
+    one = entry(checks=[check("critical"), check("critical", own=False, output="old")])
+    known = [
+        check("critical", output="refused").model_copy(update={"node": "n1"}),
+        check("critical", own=False, output="other").model_copy(update={"node": "n2"}),
+    ]
+    assert wants_outputs(Wanted("web"), [one])
+    (judged,) = with_outputs([one], known)
+    assert [each.output for each in judged.checks[1:]] == ["refused", "old"]
+    assert judged.standing == one.standing
+    assert "refused" in seen(Wanted("web"), [judged]).text
+    assert not wants_outputs(Wanted("web"), [judged])
+    assert not wants_outputs(Wanted("web"), [one, entry("web-2")])
+    assert not wants_outputs(Wanted("web", policy=HealthPolicy.ANY), [one])
+
+
+NOT_RUN = "it has said nothing yet"
 
 
 # --- what a failure says ----------------------------------------------------------------------------------
@@ -306,6 +324,15 @@ def test_one_service_is_waited_for_in_long_blocking_queries():
     assert {ask.index for ask in asks[1:]} == {7}
     assert len(asks) <= 9
     assert all(0.9 * WAIT <= ask.wait <= WAIT for ask in asks)
+
+
+def test_what_may_be_hidden_is_asked_for_again_soon_since_new_rights_wake_nobody():
+    rule = wait_for([wanted := Wanted("web")])
+    rule.ask(wanted, 0.0)
+    rule.answered(wanted, [], Surroundings(acls=True), 7, 0.1)
+    ask, _ = rule.ask(wanted, 0.1)
+    assert ask.index == 7
+    assert ask.wait <= TURN
 
 
 def test_several_are_all_asked_about_at_first_and_then_in_turn():
