@@ -261,7 +261,7 @@ class Explanation(_Fact):
             yield from _instance_lines(instance)
 
     def _verdict(self) -> str:
-        if self.service is None and self.found(FindingCode.UNKNOWN_SERVICE):
+        if self.found(FindingCode.UNKNOWN_SERVICE) and not self.found(FindingCode.HIDDEN_BY_ACL):
             return "NOT discoverable, there is no such service or instance"
         if not self.instances:
             return "NOT discoverable, and nothing of it is seen"

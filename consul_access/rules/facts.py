@@ -144,8 +144,8 @@ class Case:
                 return f"its meta {key!r} is {held!r}"
         return f"it does not fit {words(query)}"
 
-    def veil(self) -> str:
-        """Why there may be more than can be seen; empty when that is not so."""
+    def veil(self) -> tuple[str, bool]:
+        """Why there may be more than can be seen, and whether that is certain; an empty text when it is not so."""
         facts = self.facts
         meta = facts.entries.meta if isinstance(facts.entries, Entries) else None
         around = Surroundings(

@@ -145,16 +145,17 @@ def _existence(case: Case) -> Iterator[Finding]:
         )
     if case.entries:
         return
-    veil = case.veil()
-    if veil:
+    veil, is_certain = case.veil()
+    if not is_certain and not case.only_local:
+        yield _unknown(case)
+    # What an agent shows to a token would be in that token's list of names, if the catalog had it.
+    if is_certain or (veil and not case.only_local):
         yield Finding(
             code=FindingCode.HIDDEN_BY_ACL,
-            severity=Severity.ERROR,
+            severity=Severity.ERROR if is_certain else Severity.WARNING,
             text=f"nothing is seen of {case.facts.asked!r}: {veil}",
             remedy="Give a token with service:read for the service and node:read for its nodes.",
         )
-    elif not case.only_local:
-        yield _unknown(case)
 
 
 def _unknown(case: Case) -> Finding:
@@ -169,7 +170,7 @@ def _unknown(case: Case) -> Finding:
     return Finding(
         code=FindingCode.UNKNOWN_SERVICE,
         severity=Severity.ERROR,
-        text=f"the catalog knows no service {asked!r}"
+        text=f"the catalog shows no service {asked!r}"
         + (f", and in {searched} services no instance of that id" if searched else ""),
         remedy=f"{there}Is it registered, at an agent of this datacenter, under exactly this name?",
     )
@@ -181,7 +182,7 @@ def _unknown(case: Case) -> Finding:
 def _agreement(case: Case) -> Iterator[Finding]:
     if isinstance(case.facts.entries, ConsulAccessError):
         return
-    if case.only_local and not case.veil():
+    if case.only_local and not case.veil()[1]:
         yield from _not_in_catalog(case)
     for entry in case.entries:
         held = (case.local or {}).get(entry.service.id) if entry.node.name == case.node_name else None

@@ -189,25 +189,29 @@ def _nothing(wanted: Wanted, around: Surroundings) -> Progress:
     if around.registered:
         missed = (f"nothing fits {wanted.narrowed}",)
         return _progress(wanted, ProgressKind.NO_MATCH, missed, registered=around.registered)
-    reason = hidden(wanted.service, around)
-    if reason:
-        return _progress(wanted, ProgressKind.HIDDEN, (reason,))
     similar = similar_names(wanted.service, around.names or ())
-    reasons = (f"there is {' and '.join(map(repr, similar))}",) if similar else ()
-    return _progress(wanted, ProgressKind.UNKNOWN_SERVICE, reasons, registered=0)
+    there = (f"there is {' and '.join(map(repr, similar))}",) if similar else ()
+    reason, is_certain = hidden(wanted.service, around)
+    if is_certain:
+        return _progress(wanted, ProgressKind.HIDDEN, (reason,))
+    if reason:
+        return _progress(wanted, ProgressKind.MAYBE_HIDDEN, (reason, *there))
+    return _progress(wanted, ProgressKind.UNKNOWN_SERVICE, there, registered=0)
 
 
-def hidden(service: str, around: Surroundings) -> str:
-    """Why nothing may be seen although there is something; empty when that is not so."""
+def hidden(service: str, around: Surroundings) -> tuple[str, bool]:
+    """Why nothing may be seen although there is something, and whether that is certain; an empty text if it is not so.
+
+    Look-ups need service:read and node:read; the list of names needs the former alone (observed, Consul 1.8).
+    """
     if around.filtered:
-        return "the agent left out instances that the token may not see (service:read, node:read)"
-    if not around.acls and around.default_policy != "deny":
-        return ""
-    if service in (around.names or ()):
-        return "the token may see the service and not the nodes it runs on (node:read)"
-    if around.default_policy == "allow":
-        return ""
-    return "access is controlled here, and the token may see no such service (service:read, node:read)"
+        return "the agent left out instances that the token may not see (service:read, node:read)", True
+    is_controlled = around.acls or around.default_policy == "deny"
+    if is_controlled and service in (around.names or ()):
+        return "the token may see the service and not the nodes it runs on (node:read)", True
+    if not is_controlled or around.default_policy == "allow":
+        return "", False
+    return "access is controlled here, and the token sees no such service (service:read, node:read)", False
 
 
 def troubles(entry: HealthEntry, policy: HealthPolicy) -> list[str]:
@@ -427,7 +431,7 @@ class Waiting:
 
     def _is_hurried(self, course: _Course) -> bool:
         """Whether others are missing, too, or new rights may come, by which no blocking query is woken."""
-        if course.progress.kind is ProgressKind.HIDDEN:
+        if course.progress.kind in {ProgressKind.HIDDEN, ProgressKind.MAYBE_HIDDEN}:
             return True
         return any(not one.progress.is_ready for one in self._courses.values() if one is not course)
 

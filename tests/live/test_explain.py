@@ -359,7 +359,8 @@ def test_what_a_token_may_not_see(face, guarded):
     async def story():
         async with face.access(url=guarded.url) as access:  # none at all
             explanation = await access.explain("orders")
-            assert codes(explanation) == {FindingCode.HIDDEN_BY_ACL, FindingCode.PERMISSION_DENIED}
+            assert codes(explanation, Severity.WARNING) == {FindingCode.HIDDEN_BY_ACL, FindingCode.PERMISSION_DENIED}
+            assert codes(explanation, Severity.ERROR) == {FindingCode.UNKNOWN_SERVICE}
             assert one(explanation, "permission_denied").severity is Severity.WARNING
             assert "agent.self" in one(explanation, "permission_denied").text
             assert "NOT discoverable, and nothing of it is seen" in str(explanation)
@@ -377,7 +378,9 @@ def test_what_a_token_may_not_see(face, guarded):
         async with face.access(url=guarded.url, token=guarded.token) as access:
             explanation = await access.explain("orders")
             assert bad(explanation) == set()
-            assert codes(await access.explain("unknown")) == {FindingCode.HIDDEN_BY_ACL}
+            unknown = await access.explain("order")
+            assert codes(unknown) == {FindingCode.HIDDEN_BY_ACL, FindingCode.UNKNOWN_SERVICE}
+            assert "There is 'orders'." in one(unknown, "unknown_service").remedy
 
     face.run(story)
 

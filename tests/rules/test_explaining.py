@@ -182,26 +182,29 @@ def test_an_unknown_service_is_told_with_similar_names_or_with_some():
     assert finding.remedy.startswith("There is 'webs'. ")
     assert "there is no such service" in str(explanation)
     (finding,) = explain(facts(asked="zzz", names=frozenset(map(str, range(9))), searched=9)).findings
-    assert finding.text == "the catalog knows no service 'zzz', and in 9 services no instance of that id"
+    assert finding.text == "the catalog shows no service 'zzz', and in 9 services no instance of that id"
     assert finding.remedy.startswith("There are 0, 1, 2, 3, 4 and 4 more. ")
 
 
+FILTERED = Entries(meta=QueryMeta({"x-consul-results-filtered-by-acls": "true"}))
+DENYING = Entries(meta=QueryMeta({"x-consul-default-acl-policy": "deny"}))
+
+
 @pytest.mark.parametrize(
-    ("other", "part"),
+    ("other", "part", "certain"),
     [
-        ({"acls": True}, "access is controlled here"),
-        ({"acls": True, "names": frozenset({"web"}), "service": "web"}, "not the nodes it runs on"),
-        (
-            {"entries": Entries(meta=QueryMeta({"x-consul-results-filtered-by-acls": "true"}))},
-            "the agent left out instances",
-        ),
-        ({"entries": Entries(meta=QueryMeta({"x-consul-default-acl-policy": "deny"}))}, "access is controlled here"),
+        ({"acls": True, "names": frozenset({"web"}), "service": "web"}, "not the nodes it runs on", True),
+        ({"entries": FILTERED}, "the agent left out instances", True),
+        ({"acls": True}, "access is controlled here", False),
+        ({"entries": DENYING}, "access is controlled here", False),
     ],
 )
-def test_what_may_be_hidden_is_not_called_unknown(other, part):
+def test_what_is_or_may_be_hidden_is_told(other, part, certain):
     explanation = explain(facts(**other))
-    assert codes(explanation) == {FindingCode.HIDDEN_BY_ACL}
-    assert part in text(explanation, FindingCode.HIDDEN_BY_ACL)
+    (finding,) = explanation.found("hidden_by_acl")
+    assert part in finding.text
+    assert finding.severity is (Severity.ERROR if certain else Severity.WARNING)
+    assert bool(explanation.found("unknown_service")) != certain
 
 
 def test_what_the_agent_holds_and_the_catalog_does_not_is_an_error():
@@ -217,7 +220,9 @@ def test_what_the_agent_holds_and_the_catalog_does_not_is_an_error():
     assert codes(reserved) == {FindingCode.NOT_IN_CATALOG, FindingCode.NODE_NAME_RESERVED}
     assert "id-2" in text(reserved, FindingCode.NODE_NAME_RESERVED)
 
-    hidden = explain(facts(local={"web-1": service}, service="web", acls=True))
+    visible = explain(facts(local={"web-1": service}, service="web", acls=True))
+    assert codes(visible) == {FindingCode.NOT_IN_CATALOG}
+    hidden = explain(facts(local={"web-1": service}, service="web", acls=True, names=frozenset({"web"})))
     assert codes(hidden) == {FindingCode.HIDDEN_BY_ACL}
 
     elsewhere = explain(facts(local={"web-1": service}, elsewhere=True))

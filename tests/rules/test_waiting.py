@@ -84,8 +84,10 @@ def test_an_empty_answer_is_called_unknown_only_when_nothing_speaks_for_another_
         assert not around.filtered
         assert around.default_policy != "deny"
         assert not around.acls or around.default_policy == "allow"
-    if progress.kind is ProgressKind.HIDDEN:
+    if progress.kind in {ProgressKind.HIDDEN, ProgressKind.MAYBE_HIDDEN}:
         assert around.acls or around.filtered or around.default_policy == "deny"
+    if progress.kind is ProgressKind.HIDDEN:
+        assert around.filtered or "web" in (around.names or ())
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,12 @@ def test_an_empty_answer_is_called_unknown_only_when_nothing_speaks_for_another_
         (None, ProgressKind.UNKNOWN_SERVICE, "unknown service"),
         (Surroundings(names=frozenset({"Web", "we", "db"})), ProgressKind.UNKNOWN_SERVICE, "there is 'Web' and 'we'"),
         (Surroundings(acls=False), ProgressKind.UNKNOWN_SERVICE, "unknown service"),
-        (Surroundings(acls=True), ProgressKind.HIDDEN, "possibly hidden by ACL: access is controlled here"),
-        (Surroundings(default_policy="deny"), ProgressKind.HIDDEN, "possibly hidden by ACL"),
+        (
+            Surroundings(acls=True, names=frozenset({"webs"})),
+            ProgressKind.MAYBE_HIDDEN,
+            "token sees no such service (service:read, node:read); there is 'webs'",
+        ),
+        (Surroundings(default_policy="deny"), ProgressKind.MAYBE_HIDDEN, "or hidden by ACL"),
         (Surroundings(acls=True, default_policy="allow"), ProgressKind.UNKNOWN_SERVICE, "unknown service"),
         (Surroundings(acls=True, names=frozenset({"web"})), ProgressKind.HIDDEN, "node:read"),
         (Surroundings(names=frozenset({"web"})), ProgressKind.UNKNOWN_SERVICE, "unknown service"),
