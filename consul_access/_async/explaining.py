@@ -18,7 +18,7 @@ from consul_access.models.meta import Entries
 from consul_access.models.query import Query
 from consul_access.models.status import HealthPolicy
 from consul_access.rules.explaining import Facts, explain, identify, is_away, likely_names, servers_are_silent
-from consul_access.rules.waiting import scope_of, words
+from consul_access.rules.seeing import scope_of, words
 
 __all__ = ["AsyncInquiry"]
 

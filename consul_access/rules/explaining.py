@@ -21,7 +21,7 @@ from consul_access.models.status import HealthPolicy
 from consul_access.rules.facts import Case, Facts, known
 from consul_access.rules.filtering import admits
 from consul_access.rules.findings import findings
-from consul_access.rules.waiting import troubles, words
+from consul_access.rules.seeing import troubles, words
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import AgentService, Check, HealthEntry, Service

@@ -20,7 +20,7 @@ from consul_access.models.address import Address
 from consul_access.models.explanation import Finding, FindingCode, Severity
 from consul_access.models.status import CheckStatus, HealthPolicy
 from consul_access.rules.filtering import admits
-from consul_access.rules.waiting import excerpt, similar_names
+from consul_access.rules.seeing import excerpt, similar_names
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import AgentService, Check, HealthEntry, Service
