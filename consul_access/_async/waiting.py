@@ -95,6 +95,8 @@ class AsyncWait:
             await self._tell(self._rule.failed(wanted, error, time.monotonic()))
             return
         self._found[wanted.service] = _admitted(wanted, entries)
+        if entries:
+            self._known = Surroundings()
         around = None if entries else await self._around(wanted, entries.meta)
         judged = await self._with_outputs(wanted, entries)
         await self._tell(self._rule.answered(wanted, judged, around, entries.meta.index, time.monotonic()))
@@ -134,7 +136,7 @@ class AsyncWait:
         )
 
     async def _look_around(self) -> None:
-        """Asked once in a wait: these things hardly change."""
+        """Asked once for as long as nothing is seen: these things hardly change."""
         acls = await self._fact(consul.acl.in_force())
         names = await self._fact(consul.catalog.services(**scope_of(self._query)))
         self._known = Surroundings(names=None if names is None else frozenset(names), acls=acls)

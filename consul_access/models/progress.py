@@ -26,7 +26,7 @@ class ProgressKind(StrEnum):
     HIDDEN = "hidden"
     """Access rules hide it from the token in use."""
     MAYBE_HIDDEN = "maybe_hidden"
-    """Nobody has registered it, or access rules hide it: what the token sees does not tell."""
+    """Either nobody has registered it or access rules hide it; what the token sees does not tell."""
     AGENT_UNREACHABLE = "agent_unreachable"
     """The agent does not answer."""
     NO_LEADER = "no_leader"
