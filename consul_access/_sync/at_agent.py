@@ -97,6 +97,11 @@ class AtAgent:
         return Address(self._agent.ip or self._agent.address.host, self._agent.address.port)
 
     @property
+    def owes(self) -> bool:
+        """Whether copies may be left at former agents."""
+        return bool(self._orphans)
+
+    @property
     def _within(self) -> float:
         """Seconds for one question: as long as a heartbeat may be late, so that a frozen agent is noticed by then."""
         return max(2.0, beat_interval(self.definition) or 5.0)

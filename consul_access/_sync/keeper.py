@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -140,6 +141,7 @@ class Keeper:
         """
         if self.state is not KeeperState.STOPPED:
             return self
+        _prepare()
         place = self._make_place(self._hear)
         place.settle(fail_fast=self._fail_fast)
         beat = beat_interval(place.definition)
@@ -301,7 +303,10 @@ class Keeper:
             place.take_back()
             return
         self._ok()
-        self._tell(self._rule.registered(time.monotonic()))
+        events = self._rule.registered(time.monotonic())
+        if place.owes:
+            self._rule.owes(time.monotonic())
+        self._tell(events)
 
     def _beats(self) -> list[KeeperEvent]:
         status, output = self._reported()
@@ -414,6 +419,13 @@ class Keeper:
                 settled(self._on_event(event))
             except Exception:
                 log.exception("on_event failed; the keeper goes on")
+
+
+def _prepare() -> None:
+    """Loads what the farewell needs: a signal may come in the middle of an import, and then that would be half done."""
+    for module in ("consul.agent", "consul.catalog", "rules.versions", "_sync.consul"):
+        import_module(f"consul_access.{module}")
+    import_module("tenacity")
 
 
 UNSEEN = (

@@ -25,8 +25,9 @@ LOOK_EVERY: Final = 5.0
 FIRST_LOOK: Final = 1.0
 """Seconds from a registration to the first look: who else wants the id is mostly starting, too."""
 LONGEST_PAUSE: Final = 5.0
-UNSEEN_AFTER: Final = 20.0
-"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it."""
+UNSEEN_AFTER: Final = 10.0
+"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it. Servers
+without a quorum take 7 s for each answer, and so for the registration itself; the cause is to be told within 30 s."""
 MOVE_EVERY: Final = 1.0
 """Seconds between two questions to others about an agent that does not answer."""
 CONTEST_WINDOW: Final = 60.0
@@ -203,7 +204,7 @@ class Keeping:
             self._due.setdefault(Step.MOVE, now + self._jittered(MOVE_EVERY))
         longest = min(LONGEST_PAUSE, self._beat or LONGEST_PAUSE)
         self._due[step] = now + self._spread(0.05, max(0.05, min(longest, 0.1 * 2.0 ** min(self.misses, 30))))
-        if self.state in (KeeperState.REGISTERED, KeeperState.PENDING) and self._registered_before:
+        if self.state is KeeperState.REGISTERED:  # one that nobody could find yet is still pending
             self.state = KeeperState.RENEWING
         return [self._event("missed", cause)] if self.misses == 1 else []
 

@@ -160,7 +160,7 @@ def test_the_first_losses_are_repaired_at_once_and_a_contested_id_ever_more_slow
     assert rule.re_registrations == 8
 
 
-def test_what_the_catalog_does_not_show_is_reported_once_after_30_seconds():
+def test_what_the_catalog_does_not_show_is_reported_once_after_10_seconds():
     rule = keeping()
     rule.registered(0.0)
     now, told = 0.0, []
