@@ -456,14 +456,22 @@ class AsyncAtAgent:
         try:
             send(call, target=self._agent, within=within)
             if not certain:
-                # The registration was on its way when the end came, and may arrive after its end.
-                send(consul.agent.service(self.definition.id), target=self._agent, within=within)
-                send(call, target=self._agent, within=max(0.1, deadline - time.monotonic()))
+                self._await_it(send, deadline)
         finally:
             for orphan in self._orphans:
                 with contextlib.suppress(ConsulAccessError):  # what could be done is done
                     if orphan.place is not None:
                         send(call, target=orphan.place, within=max(0.1, min(GLANCE, deadline - time.monotonic())))
+
+    def _await_it(self, send: Callable[..., Any], deadline: float) -> None:
+        """The registration was on its way when the end came, and may arrive after its end."""
+        for pause in (0.0, 0.05, 0.1, 0.2):
+            time.sleep(pause)
+            left = max(0.1, deadline - time.monotonic())
+            with contextlib.suppress(NotFound):
+                send(consul.agent.service(self.definition.id), target=self._agent, within=left)
+                send(consul.agent.deregister(self.definition.id), target=self._agent, within=left)
+                return
 
     def consequence(self) -> str:
         """Whether the agent will remove it by itself."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import random
@@ -426,6 +427,7 @@ def _prepare() -> None:
     for module in ("consul.agent", "consul.catalog", "rules.versions", "_sync.consul"):
         import_module(f"consul_access.{module}")
     import_module("tenacity")
+    codecs.lookup("idna")  # as the first look-up of any address does
 
 
 UNSEEN = (

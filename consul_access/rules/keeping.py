@@ -26,8 +26,8 @@ FIRST_LOOK: Final = 1.0
 """Seconds from a registration to the first look: who else wants the id is mostly starting, too."""
 LONGEST_PAUSE: Final = 5.0
 UNSEEN_AFTER: Final = 10.0
-"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it. Servers
-without a quorum take 7 s for each answer, and so for the registration itself; the cause is to be told within 30 s."""
+"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it.
+Servers without a quorum take 7 s for each answer, the registration's too, and the cause is to be told within 30 s."""
 MOVE_EVERY: Final = 1.0
 """Seconds between two questions to others about an agent that does not answer."""
 CONTEST_WINDOW: Final = 60.0
