@@ -227,10 +227,11 @@ class AsyncAtAgent:
 
     async def confirm(self) -> bool:
         """Agents answer 200 also when the servers will never hear of a registration."""
-        nodes = await self._shown_at() - self._orphans.nodes
-        if self.node not in nodes:
-            self.node = next(iter(nodes)) if len(nodes) == 1 else await self._node_at(self._agent)
-        if self.node not in nodes:
+        nodes = await self._shown_at()
+        if not self.node:
+            self.node = await self._node_at(self._agent)
+        # Other nodes may have the same id: it is unique at one agent only.
+        if (self.node not in nodes) if self.node else not (nodes - self._orphans.nodes):
             return False
         self._orphans.come_home(self.node, self._agent)
         await self._warn_of_servers()
@@ -245,11 +246,11 @@ class AsyncAtAgent:
     async def _node_at(self, place: Target, *, within: float = HANGING) -> str:
         """The name of the node whose agent answers there; empty when the token may not know."""
         with contextlib.suppress(PermissionDenied):
-            return (await self._access.send(consul.agent.about(), target=place, within=within)).node_name
-        with contextlib.suppress(PermissionDenied):
             call = consul.agent.checks(service_id=self.definition.id)
-            checks = await self._access.send(call, target=place, within=within)
-            return next((check.node for check in checks.values()), "")
+            for check in (await self._access.send(call, target=place, within=within)).values():
+                return check.node
+        with contextlib.suppress(PermissionDenied):  # a longer answer, for which a service's token is not enough
+            return (await self._access.send(consul.agent.about(), target=place, within=within)).node_name
         return ""
 
     async def _place_of(self, node: str) -> Target | None:
@@ -312,35 +313,53 @@ class AsyncAtAgent:
     async def clean(self) -> float | None:
         """Removes the copies at former agents, as far as these answer, and what the catalog shows of them."""
         for orphan in self._orphans:
-            await self._cleaned(orphan, GLANCE)
+            await self._cleaned(orphan)
         return self._orphans.pause(time.monotonic())
 
-    async def _cleaned(self, orphan: Orphan, within: float) -> None:
+    async def _cleaned(self, orphan: Orphan) -> None:
         if not self.node:  # before it is known which copy is the living one, none is removed
-            self.node = await self._node_at(self._agent, within=within)
-        held = None if orphan.place is None else await self._removed_at(orphan.place, within)
-        shown = bool(orphan.node) and orphan.node in await self._shown_at(within=HANGING)
-        if shown:
-            call = consul.catalog.deregister(orphan.node, self.definition.id)
-            await self._access.send(call, target=self._agent, within=HANGING)
-        if self._orphans.seen(orphan, held=held, shown=shown, now=time.monotonic()):
-            agent = "" if held is False else "; its agent does not answer yet and is asked again"
-            await self._tell("orphan_removed", f"the catalog no longer shows the copy at {orphan}{agent}")
+            self.node = await self._node_at(self._agent, within=GLANCE)
+        if not self.node:
+            return
+        if orphan.node == self.node:  # it was another way to the same agent
+            self._orphans.come_home(orphan.node, orphan.place)
+            return
+        held = None
+        if orphan.place is not None:
+            held = await self._held_at(orphan.place)
+        await self._settled(orphan, held, self._agent)
 
-    async def _removed_at(self, place: Target, within: float) -> bool | None:
-        """Deregisters at a former agent: whether it still holds the copy, None when that cannot be told."""
+    async def _held_at(self, place: Target) -> bool | None:
+        """Deregisters at a former agent, unless the living copy is there."""
         try:
-            there = await self._node_at(place, within=within)
-            if not self.node or there == self.node:  # another way to the agent where the living copy is
-                return None if not self.node else False
-            await self._access.send(consul.agent.deregister(self.definition.id), target=place, within=within)
-            await self._access.send(consul.agent.service(self.definition.id), target=place, within=within)
+            if await self._node_at(place, within=GLANCE) == self.node:
+                return False
+        except ConsulAccessError as error:
+            log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
+            return None
+        return await self._removed_at(place)
+
+    async def _removed_at(self, place: Target) -> bool | None:
+        """Deregisters: whether the copy is still held after that, None when that cannot be told."""
+        try:
+            await self._access.send(consul.agent.deregister(self.definition.id), target=place, within=GLANCE)
+            await self._access.send(consul.agent.service(self.definition.id), target=place, within=GLANCE)
         except NotFound:
             return False
         except ConsulAccessError as error:
             log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
             return None
         return True
+
+    async def _settled(self, orphan: Orphan, held: bool | None, asked: Target) -> None:
+        """Takes what the catalog shows of it out, and notes how it stands."""
+        shown = bool(orphan.node) and orphan.node in await self._shown_at(asked, within=HANGING)
+        if shown:
+            call = consul.catalog.deregister(orphan.node, self.definition.id)
+            await self._access.send(call, target=asked, within=HANGING)
+        if self._orphans.seen(orphan, held=held, shown=shown, now=time.monotonic()):
+            agent = "" if held is False else "; its agent does not answer yet and is asked again"
+            await self._tell("orphan_removed", f"the catalog no longer shows the copy at {orphan}{agent}")
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -359,22 +378,31 @@ class AsyncAtAgent:
         """Deregisters at the agent, sees that the catalog agrees, and removes what was left elsewhere."""
         try:
             removed = await self._gone(self._agent, deadline)
+            return await self._gone_from_the_catalog(removed, deadline)
         except Unavailable:
             if self.may_move:
                 await self._gone_without_its_agent(deadline)
             raise
-        removed = await self._gone_from_the_catalog(removed, deadline)
-        for orphan in self._orphans:
-            if time.monotonic() < deadline:
-                await self._cleaned(orphan, GLANCE)
-                await self._cleaned(orphan, GLANCE)  # and looks whether that has helped
-        left = [str(orphan) for orphan in self._orphans]
-        if left:
-            raise StillThere(
-                f"the agent of {', '.join(left)}, where {self.definition.id} was registered before, has not answered; "
-                "with its data it would bring the service back"
+        finally:
+            for orphan in self._orphans:
+                await self._gone_at_last(orphan, deadline)
+
+    async def _gone_at_last(self, orphan: Orphan, deadline: float) -> None:
+        """Nothing lives any more, so whatever holds a copy is told to forget it."""
+        held = None
+        with contextlib.suppress(ConsulAccessError):  # what cannot be done now is said
+            for _ in range(2):  # the second time sees whether that has helped
+                if time.monotonic() < deadline:
+                    held = None if orphan.place is None else await self._removed_at(orphan.place)
+                    await self._settled(orphan, held, self._agent)
+        if held is not False:
+            log.warning(
+                "%s was registered at %s before, whose agent has not answered; with its data it would bring the "
+                "service back: %s",
+                self.definition.id,
+                orphan,
+                self.consequence(),
             )
-        return removed
 
     async def _gone(self, agent: Target, deadline: float) -> bool:
         """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""
