@@ -24,6 +24,7 @@ from consul_access import (
     HttpCheck,
     Keeper,
     KeeperState,
+    Reaped,
     Registration,
     Registry,
     ServiceInstance,
@@ -50,6 +51,11 @@ def threads(access: ConsulAccess) -> None:
         assert_type(keeper, Keeper)
         assert_type(keeper.state, KeeperState)
         assert_type(keeper.last_ok, datetime | None)
+    with access.registered("web", "10.0.0.5", 80, mode="catalog", node="mine") as keeper:
+        assert_type(keeper.node, str)
+    access.registered("web", mode="magic")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    assert_type(access.instances("web", max_heartbeat_age="1m"), Entries[ServiceInstance])
+    assert_type(access.reap(older_than=600, dry_run=True), list[Reaped])
     assert_type(access.send(Call("raw", "GET", "/v1/status/leader", read=lambda reply: reply.status)), int)
     access.register_service("web", port=80, checks=[HttpCheck(path="/x"), TtlCheck(30)], meta={"a": "b"})
     access.instances("web", polcy="any")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
