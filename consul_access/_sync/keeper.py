@@ -143,11 +143,11 @@ class Keeper:
             raise InvalidInput("health= needs a TTL check to report to: give check=TtlCheck(15)")
         self._rule = Keeping(self._definition.id, beat, spread=random.uniform, now=time.monotonic())
         self._started = True
-        self._process = os.getpid()
         self._ending = exits.Once()
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._sees_checks = False
         self._over = False
+        self._process = os.getpid()  # from here on it can be stopped, also by another thread
         exits.add(self, self._farewell)
         try:
             self._first()
