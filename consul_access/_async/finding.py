@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
 
@@ -19,6 +20,9 @@ from consul_access.rules.balancing import Balancer, balancer_named
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import CatalogEntry, HealthEntry
+    from consul_access.models.durations import Duration
+    from consul_access.models.explanation import Explanation
+    from consul_access.models.progress import Progress
 
 __all__ = ["AsyncFinding"]
 
@@ -107,6 +111,85 @@ class AsyncFinding(AsyncSending):
     async def services(self, **query: Unpack[Query]) -> ServiceTags:
         """The names of all services, each with the tags its instances carry."""
         return await self._transport.send(consul.catalog.services(**query))
+
+    # --- waiting for them, and asking why they are not there ----------------------------------------------
+
+    async def wait_for(
+        self,
+        name: str,
+        *,
+        at_least: int = 1,
+        timeout: Duration = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        **query: Unpack[Query],
+    ) -> Entries[ServiceInstance]:
+        """Waits until enough instances of a service are there, for instance at start-up.
+
+        While the agent is away, the servers have no leader, or the token is not known yet, it goes on until the time
+        is up. A change is seen within milliseconds, by a blocking query.
+
+        Args:
+            name: the service.
+            at_least: how many instances the health policy has to admit; 1 by default.
+            timeout: seconds (or `1m30s`, or a timedelta) for all of it; 30 by default. It is kept to about 0.1 s.
+            on_progress: called with a `Progress` whenever there is something new to tell. With `AsyncConsulAccess` it
+                may be async. What it raises ends the wait.
+            query: narrows the search; see `Query`. `index` and `wait` are the wait's own.
+
+        Returns:
+            The list that `instances(name, **query)` gives.
+
+        Raises:
+            NotReady: the time is up; its text and its `progress` say what was seen last.
+            InvalidInput: an argument cannot be right; nothing was sent.
+            FilterError: the filter is refused. This and other errors that waiting cannot mend are raised at once.
+        """
+        found = await self.wait_for_all({name: at_least}, timeout=timeout, on_progress=on_progress, **query)
+        return found[name]
+
+    async def wait_for_all(
+        self,
+        services: Mapping[str, int] | Iterable[str],
+        *,
+        timeout: Duration = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        **query: Unpack[Query],
+    ) -> dict[str, Entries[ServiceInstance]]:
+        """Waits until enough instances of each of several services are there; see `wait_for`.
+
+        Args:
+            services: their names, or how many instances of which: `{"orders": 1, "payments": 2}`.
+            timeout: seconds for all of them together.
+            on_progress: called with each service's own `Progress`.
+            query: narrows the search for all of them.
+
+        Returns:
+            The instances, by service.
+        """
+        from consul_access._async.waiting import AsyncWait
+
+        return await AsyncWait(self._transport, services, query, timeout, on_progress).run()
+
+    async def explain(self, name_or_id: str, **query: Unpack[Query]) -> Explanation:
+        """Why a service is found by look-ups, or is not.
+
+        It reads what the agent holds and what the catalog holds, and compares both with what a look-up with these
+        options gives. What cannot be read (an agent that is away, a token without permission) is a finding, not an
+        error.
+
+        Args:
+            name_or_id: a service's name, or the id of one instance.
+            query: the options of the look-up that is to be explained; see `Query`.
+
+        Returns:
+            An `Explanation`; `print` it for a page that a person can read.
+
+        Raises:
+            InvalidInput: an argument cannot be right; nothing was sent.
+        """
+        from consul_access._async.explaining import AsyncInquiry
+
+        return await AsyncInquiry(self._transport, name_or_id, query).run()
 
 
 def _nobody(name: str, unusable: int, query: Query) -> str:
