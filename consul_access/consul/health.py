@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from consul_access.call import Call, Reply, path
 from consul_access.decoding import decode_list
@@ -18,12 +18,26 @@ from consul_access.rules.filtering import admits, asked_of_agent
 if TYPE_CHECKING:
     from consul_access.models.catalog import Check, HealthEntry
 
-__all__ = ["checks", "instances", "node", "service", "state"]
+__all__ = ["Watched", "checks", "instances", "node", "service", "state", "watched"]
 
 
 class _Standing(Protocol):
     @property
     def standing(self) -> Standing: ...
+
+
+class Watched(NamedTuple):
+    """A question that is asked again and again.
+
+    Args:
+        call: the question.
+        kind: how an entry of its answer is read.
+        policy: what the agent cannot sort out is sorted out with this.
+    """
+
+    call: Call[Entries[ServiceInstance]]
+    kind: type[ServiceInstance]
+    policy: HealthPolicy
 
 
 T = TypeVar("T", bound=_Standing)
@@ -37,6 +51,13 @@ def instances(name: str, **query: Unpack[Query]) -> Call[Entries[ServiceInstance
     """
     policy = policy_of(query) or HealthPolicy.PASSING
     return _service(name, query, policy, ServiceInstance)
+
+
+def watched(name: str, **query: Unpack[Query]) -> Watched:
+    """The same question as `instances`, for whoever asks it again and again and reads the answers by entry."""
+    policy = policy_of(query) or HealthPolicy.PASSING
+    kind = _PASSING if policy is HealthPolicy.PASSING else ServiceInstance
+    return Watched(_service(name, query, policy, ServiceInstance), kind, policy)
 
 
 def service(name: str, **query: Unpack[Query]) -> Call[Entries[HealthEntry]]:
