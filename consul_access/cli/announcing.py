@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from consul_access.cli.output import say
 from consul_access.errors import ConsulAccessError
 
 if TYPE_CHECKING:
-    from consul_access import Keeper
+    from consul_access import Keeper, KeeperEvent
     from consul_access.rules.running import Action, Running
 
-__all__ = ["Announcement", "Event", "accepts"]
+__all__ = ["Announcement", "Event", "MakeKeeper", "accepts"]
+
+MakeKeeper = Callable[[Callable[["KeeperEvent"], None]], "Keeper"]
 
 Event = Callable[[float], "list[Action]"]
 """What happened, for the rule: called with the time by the thread that the rule belongs to."""
@@ -31,7 +34,7 @@ class Announcement:
     """One program's registration.
 
     Args:
-        keeper: registers it and keeps it registered.
+        make: makes its keeper, given who is to hear of its events.
         hosts: where its port may open: a program can listen at one address of many.
         port: the port.
         rule: whose events these are.
@@ -39,9 +42,9 @@ class Announcement:
     """
 
     def __init__(
-        self, keeper: Keeper, hosts: Iterable[str], port: int, *, rule: Running, tell: Callable[[Event], None]
+        self, make: MakeKeeper, hosts: Iterable[str], port: int, *, rule: Running, tell: Callable[[Event], None]
     ) -> None:
-        self._keeper = keeper
+        self._keeper = make(self._kept)
         self._hosts = tuple(hosts)
         self._port = port
         self._rule = rule
@@ -85,7 +88,12 @@ class Announcement:
         self._tell(self._rule.announced)
         self._leaving.wait()
         self._keeper.stop(hurry=self._hurried)
-        self._tell(self._rule.left)
+
+    def _kept(self, event: KeeperEvent) -> None:
+        if event.kind in {"deregistered", "left_behind"}:  # by whichever thread was the first
+            self._tell(self._rule.left)
+        if event.kind == "missed" and event.state == "pending":
+            say("the command runs all the same, and is registered as soon as Consul answers")
 
 
 def accepts(hosts: Iterable[str], port: int) -> bool:

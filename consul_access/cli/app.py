@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli import instances, resolve, run, services
+from consul_access.cli import explain, instances, resolve, run, services, wait, watch
 from consul_access.cli.output import ExitCode, code_of, say
 from consul_access.errors import ConsulAccessError
 
@@ -27,6 +27,9 @@ app = typer.Typer(
 app.command("services")(services.services)
 app.command("instances")(instances.instances)
 app.command("resolve")(resolve.resolve)
+app.command("explain")(explain.explain)
+app.command("wait")(wait.wait)
+app.command("watch")(watch.watch)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 
 

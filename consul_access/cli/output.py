@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from consul_access.errors import ConsulAccessError, InvalidInput, NoInstances
 
-__all__ = ["ExitCode", "Json", "code_of", "print_json", "print_line", "print_table", "say", "visible"]
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = [
+    "ExitCode",
+    "Json",
+    "StatusLine",
+    "code_of",
+    "duration",
+    "print_json",
+    "print_line",
+    "print_table",
+    "say",
+    "table",
+    "visible",
+]
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Prints JSON.")]
 
@@ -81,17 +97,59 @@ def print_line(text: str) -> None:
     sys.stdout.write(visible(text) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows below their columns; nothing is cut off. Statuses are coloured on a terminal, unless NO_COLOR is set."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Text:
+    """Rows below their columns; statuses have a colour, and nothing is cut off."""
     from rich.cells import cell_len
-    from rich.console import Console
     from rich.text import Text
 
     lines = [list(columns), *([visible(cell) or "-" for cell in row] for row in rows)]
     widths = [max(cell_len(line[column]) for line in lines) for column in range(len(columns))]
-    console = Console(highlight=False, markup=False, emoji=False)
-    for line in lines:
-        text = Text()
+    text = Text(no_wrap=True)
+    for number, line in enumerate(lines):
+        text.append("\n" if number else "")
         for cell, width in zip(line[:-1], widths, strict=False):
             text.append(cell, _STYLES.get(cell, "")).append(" " * (width - cell_len(cell) + 2))
-        console.print(text.append(line[-1], _STYLES.get(line[-1], "")), soft_wrap=True)
+        text.append(line[-1], _STYLES.get(line[-1], ""))
+    return text
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table. It has colours on a terminal only, and none when NO_COLOR is set."""
+    from rich.console import Console
+
+    Console(highlight=False).print(table(columns, rows), soft_wrap=True)
+
+
+class StatusLine:
+    """What is going on, on standard error: one line that changes at a terminal, otherwise a line for each change."""
+
+    def __init__(self) -> None:
+        self._at_terminal = sys.stderr.isatty()
+
+    def show(self, text: str, *, news: str) -> None:
+        """Shows how things stand.
+
+        Args:
+            text: all of it, for the line that changes.
+            news: what has changed, for lines that stay.
+        """
+        if not self._at_terminal:
+            say(news)
+            return
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r{visible(text)[:width]}\x1b[K")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self._at_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def duration(text: str) -> str | float:
+    """A length of time as it is written on a command line: a number stands for seconds."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

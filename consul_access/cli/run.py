@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict
 
 import typer
 
 from consul_access.cli.connection import AgentAddr, TokenFile, opened
-from consul_access.cli.output import ExitCode, say
+from consul_access.cli.output import ExitCode, duration, say
 from consul_access.errors import ConsulAccessError, InvalidInput
 
 if TYPE_CHECKING:
-    from consul_access import ConsulAccess, KeeperEvent
+    from consul_access import ConsulAccess
     from consul_access.models.checks import AnyCheck
+    from consul_access.models.durations import Duration
+    from consul_access.rules.running import Running
 
 __all__ = ["run"]
 
@@ -48,14 +52,13 @@ def run(
         str | None, typer.Option(metavar="TIME", help="The agent removes it after so long in critical; 1m at least.")
     ] = None,
     drain: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Between leaving every look-up and the signal for COMMAND.")
-    ] = 2.0,
+        str, typer.Option(metavar="TIME", help="Between leaving every look-up and the signal for COMMAND.")
+    ] = "2s",
     ready_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="For the port to open; 0 for as long as it takes.")
-    ] = 60.0,
+        str, typer.Option(metavar="TIME", help="For the port to open; 0 for as long as it takes.")
+    ] = "60s",
     kill_after: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="SIGKILL when COMMAND has not ended so long after its signal."),
+        str | None, typer.Option(metavar="TIME", help="SIGKILL when COMMAND has not ended so long after its signal.")
     ] = None,
     require_registration: Annotated[
         bool, typer.Option("--require-registration", help="Does not run COMMAND while Consul does not answer.")
@@ -67,47 +70,46 @@ def run(
     """Runs COMMAND as a registered service, and ends as it ends.
 
     It is registered when its port takes connections. On SIGTERM, SIGINT or SIGQUIT it leaves every look-up, serves
-    for --drain seconds more, is deregistered, and then gets the signal; a second one reaches it at once, and so do all
-    other signals. When it ends by itself it is deregistered at once.
+    for --drain more, is deregistered, and then gets the signal; a second one reaches it at once, and so do all other
+    signals. When it ends by itself it is deregistered at once. A TIME is a number of seconds, or such as 1m30s.
     """
     if not hasattr(os, "posix_spawnp"):
         raise InvalidInput("run needs a POSIX system: there are no signals to pass on here")
-    if not (drain >= 0 and ready_timeout >= 0 and (kill_after is None or kill_after > 0)):
-        raise InvalidInput("--drain and --ready-timeout are seconds, 0 or more, and --kill-after more than 0")
     from consul_access.cli.announcing import accepts
     from consul_access.cli.supervising import Supervisor, end_as
     from consul_access.rules import registering
-    from consul_access.rules.running import Running
 
     check = _check(
-        check_http, tcp=check_tcp, ttl=ttl, none=no_check, interval=interval, deregister_after=deregister_after
+        check_http,
+        tcp=check_tcp,
+        ttl=_optional(ttl),
+        none=no_check,
+        interval=duration(interval),
+        deregister_after=_optional(deregister_after),
     )
-    pairs = _pairs(meta or [])
+    described: _Described = {"id": service_id, "tags": tags or (), "meta": _pairs(meta or []), "check": check}
+    rule = _rule(port, ready_timeout, kill_after)
     hosts = _hosts(address)
     # What can be wrong with it is found before anything runs.
-    registering.definition(name, address or "127.0.0.1", port, id=service_id, tags=tags or (), meta=pairs, check=check)
-    _tell_log(verbose)
+    registering.definition(name, address or "127.0.0.1", port, **described)
+    _show_log(verbose)
     access = opened(http_addr, token_file)  # not closed: the process ends with it, and may not wait for an agent then
-    if require_registration:
-        _refuse_without(access)
-    keeper = access.registered(
+    make_keeper = partial(
+        access.registered,
         name,
         address,
         port,
-        id=service_id,
-        tags=tags or (),
-        meta=pairs,
-        check=check,
-        drain=drain,
-        health=(lambda: True if accepts(hosts, port) else (False, _IDLE)) if ttl else None,
-        on_event=_told,
+        **described,
+        drain=_seconds(drain, "--drain"),
+        health=(lambda: True if accepts(hosts, port) else (False, _IDLE)) if ttl is not None else None,
         fail_fast=require_registration,
     )
+    if require_registration:
+        _refuse_without(access)
     if accepts(hosts, port):
         say(f"port {port} takes connections already, before the command runs: is it somebody else's?")
-    rule = Running(port, ready_within=ready_timeout or None, kill_after=kill_after, now=time.monotonic())
     try:
-        code = Supervisor(command, rule).run(keeper, hosts, port)
+        code = Supervisor(command, rule).run(lambda told: make_keeper(on_event=told), hosts, port)
     except FileNotFoundError:
         _ends(ExitCode.NOT_FOUND, f"{command[0]}: there is no such program")
     except OSError as error:
@@ -115,8 +117,21 @@ def run(
     raise typer.Exit(end_as(code))
 
 
+class _Described(TypedDict):
+    id: str | None
+    tags: Iterable[str]
+    meta: dict[str, str]
+    check: AnyCheck | None
+
+
 def _check(
-    http: str | None, *, tcp: bool, ttl: str | None, none: bool, interval: str, deregister_after: str | None
+    http: str | None,
+    *,
+    tcp: bool,
+    ttl: Duration | None,
+    none: bool,
+    interval: Duration,
+    deregister_after: Duration | None,
 ) -> AnyCheck | None:
     from consul_access import CheckStatus, HttpCheck, TcpCheck, TtlCheck
 
@@ -128,13 +143,16 @@ def _check(
         return TtlCheck(ttl, deregister_critical_service_after=deregister_after)
     if http is not None:
         return HttpCheck(path=http, interval=interval, timeout="5s", deregister_critical_service_after=deregister_after)
-    # It has just taken a connection, so it need not wait for the agent's first one.
     return TcpCheck(
         interval=interval,
         timeout="5s",
-        status=CheckStatus.PASSING,
+        status=CheckStatus.PASSING,  # it has just taken a connection
         deregister_critical_service_after=deregister_after,
     )
+
+
+def _optional(text: str | None) -> Duration | None:
+    return None if text is None else duration(text)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
@@ -145,6 +163,23 @@ def _pairs(texts: list[str]) -> dict[str, str]:
             raise InvalidInput(f"--meta {text!r} has no '=': write KEY=VALUE")
         pairs[key] = value
     return pairs
+
+
+def _rule(port: int, ready_timeout: str, kill_after: str | None) -> Running:
+    from consul_access.rules.running import Running
+
+    return Running(
+        port,
+        ready_within=_seconds(ready_timeout, "--ready-timeout") or None,
+        kill_after=None if kill_after is None else _seconds(kill_after, "--kill-after"),
+        now=time.monotonic(),
+    )
+
+
+def _seconds(text: str, what: str) -> float:
+    from consul_access.models.durations import seconds
+
+    return seconds(duration(text), what=what)
 
 
 def _hosts(address: str | None) -> list[str]:
@@ -165,7 +200,7 @@ def _refuse_without(access: ConsulAccess) -> None:
         _ends(ExitCode.FAILED, f"{error} The command is not run (--require-registration).")
 
 
-def _tell_log(verbose: bool) -> None:
+def _show_log(verbose: bool) -> None:
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(record.getMessage())
@@ -174,12 +209,6 @@ def _tell_log(verbose: bool) -> None:
     log.addHandler(Lines())
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     log.propagate = False
-
-
-def _told(event: KeeperEvent) -> None:
-    """What a keeper's own words in the log leave open."""
-    if event.kind == "missed" and event.state == "pending":
-        say("the command runs all the same, and is registered as soon as Consul answers")
 
 
 def _ends(code: ExitCode, text: str) -> NoReturn:

@@ -13,15 +13,11 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from consul_access.cli.announcing import Announcement, Event
+from consul_access.cli.announcing import Announcement, Event, MakeKeeper
 from consul_access.cli.output import say
 from consul_access.cli.signals import Signals
 from consul_access.rules.running import Action, Announce, Finish, Forward, Leave, Running, Say
-
-if TYPE_CHECKING:
-    from consul_access import Keeper
 
 __all__ = ["Supervisor", "end_as"]
 
@@ -44,11 +40,11 @@ class Supervisor:
         self._child = 0
         self._code: int | None = None
 
-    def run(self, keeper: Keeper, hosts: Sequence[str], port: int) -> int:
+    def run(self, make_keeper: MakeKeeper, hosts: Sequence[str], port: int) -> int:
         """Runs it to its end.
 
         Args:
-            keeper: registers it once its port takes connections.
+            make_keeper: makes what registers it once its port takes connections.
             hosts: where the port may open.
             port: the port.
 
@@ -63,7 +59,7 @@ class Supervisor:
         self._child = os.posix_spawnp(
             self._command[0], self._command, os.environ, setsigmask=signals.before, setsigdef=_PYTHONS_OWN
         )
-        announcement = Announcement(keeper, hosts, port, rule=self._rule, tell=self._hear)
+        announcement = Announcement(make_keeper, hosts, port, rule=self._rule, tell=self._hear)
         announcement.begin()
         while self._code is None:
             for action in self._happened(signals):

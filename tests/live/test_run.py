@@ -521,11 +521,11 @@ def test_what_cannot_be_run_has_the_usual_codes(free_port, program, code, told):
     [
         (["--meta", "x"], "--meta 'x' has no '='"),
         (["--meta", "a b=c"], "the meta key 'a b' is illegal"),
-        (["--ttl", "15"], "write a number and a unit"),
+        (["--ttl", "15 s"], "write a number and a unit"),
         (["--ttl", "15s", "--no-check"], "exclude each other"),
         (["--check-http", "health"], "must begin with '/'"),
         (["--drain", "-1"], "0 or more"),
-        (["--kill-after", "0"], "more than 0"),
+        (["--kill-after", "soon"], "--kill-after='soon' is no duration"),
         (["--drain", "nan"], "0 or more"),
         (["--address", "http://10.0.0.5"], "is a URL"),
         (["--deregister-after", "5s"], "agents wait a minute"),
