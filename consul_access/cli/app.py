@@ -59,7 +59,7 @@ def run_app() -> int:
         code = _run()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+        sys.stdout = None  # it would be flushed once more
         return ExitCode.DONE
     return code
 
@@ -79,4 +79,6 @@ def _run() -> int:
         return code_of(error)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
+    except SystemExit as error:  # which here is typer's word for a broken pipe
+        raise BrokenPipeError from error
     return code if isinstance(code, int) else ExitCode.DONE
