@@ -37,6 +37,9 @@ def run(
     service_id: Annotated[str | None, typer.Option("--id", help="By default NAME-HOST-PORT.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; any number of them.")] = None,
     meta: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Meta; any number of pairs.")] = None,
+    environment_meta: Annotated[
+        bool, typer.Option("--environment-meta", help="Adds POD_NAME, POD_NAMESPACE and NODE_NAME to the meta.")
+    ] = False,
     check_http: Annotated[
         str | None, typer.Option(metavar="PATH", help="The agent asks this path of the port: 2xx passes.")
     ] = None,
@@ -100,6 +103,7 @@ def run(
         address,
         port,
         **described,
+        environment_meta=environment_meta,
         drain=_seconds(drain, "--drain"),
         health=(lambda: True if accepts(hosts, port) else (False, _IDLE)) if ttl is not None else None,
         fail_fast=require_registration,

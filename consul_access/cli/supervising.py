@@ -106,7 +106,7 @@ class Supervisor:
         try:
             os.kill(self._child, number)
         except PermissionError:
-            say(f"{signal.Signals(number).name} may not be sent to the command, which runs as another user")
+            say(f"signal {number} may not be sent to the command, which runs as another user")
 
 
 def _ended() -> Iterator[tuple[int, int]]:

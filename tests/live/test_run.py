@@ -131,12 +131,17 @@ def get(port):
 
 def test_it_is_registered_as_the_options_say_once_its_port_is_open(home, consul, free_port):
     options = ("--tag", "a", "--tag", "b", "--meta", "version=2", "--meta", "empty=", "--check-http", "/health")
-    with running(command(*options, port=free_port, program=server(free_port)), consul.address):
+    line = command(*options, "--environment-meta", port=free_port, program=server(free_port))
+    with running(line, consul.address, environ={"NODE_NAME": "n1"}):
         eventually(lambda: registered(consul))
         assert listens(free_port)
         held = consul.read("/v1/agent/service/orders-1")
         (check,) = consul.read("/v1/agent/checks").values()
-    assert (held["Port"], held["Tags"], held["Meta"]) == (free_port, ["a", "b"], {"version": "2", "empty": ""})
+    assert (held["Port"], held["Tags"], held["Meta"]) == (
+        free_port,
+        ["a", "b"],
+        {"version": "2", "empty": "", "node_name": "n1"},
+    )
     assert (check["Type"], check["Definition"].get("Interval", "10s")) == ("http", "10s")
 
 
