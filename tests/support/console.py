@@ -19,8 +19,8 @@ END = "--- end of a command ---"
 def differences(session: str) -> str | None:
     """Runs the commands of a session in one bash; tells the first that prints otherwise than the session says.
 
-    What follows a `$ ` is a command, and a `> ` goes on with it; the rest is what it prints, errors included, with `...`
-    for anything. What was started in the background is ended at the end, and waited for.
+    What follows a `$ ` is a command, and a `> ` goes on with it; the rest is what it prints, errors included, with
+    `...` for anything. What was started in the background is ended at the end, and waited for.
     """
     steps = _steps(session.replace(PAGES_PORT, str(free_ports(1)[0])))
     output = _run("".join(f"{command}\necho '{END}'\n" for command, _ in steps))
