@@ -224,7 +224,7 @@ class Hub:
             self._bell.ring()
 
     async def _ask(self, question: Question) -> None:
-        ask = question.rule.ask(time.monotonic(), longest=self._longest_wait())
+        ask = question.rule.ask(time.monotonic(), longest=min(self._longest_wait(), question.reading.longest))
         value, index, body = await self._answer(question, ask, consistent=question.guard.is_holding)
         verdict = question.judge(value, index, confirmed=question.guard.is_holding)
         if verdict is Verdict.CONFIRM:
