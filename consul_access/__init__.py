@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
     from consul_access.rules.staleness import StalePolicy as StalePolicy
@@ -176,6 +177,7 @@ _ROOMS = {
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "rules.staleness": ("StalePolicy",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),

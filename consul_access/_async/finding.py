@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
@@ -96,7 +97,7 @@ class AsyncFinding(AsyncSending):
         Returns:
             A list, with the registry's `meta` (index, age, ...) and the number of entries `rejected` as unusable.
         """
-        return await self._transport.send(consul.health.instances(name, **query))
+        return await self._transport.send(consul.health.instances(name, now=time.time, **query))
 
     async def health(self, name: str, **query: Unpack[Query]) -> Entries[HealthEntry]:
         """The instances of a service with their node and all their checks, in whatever state unless a policy is given.
@@ -105,7 +106,7 @@ class AsyncFinding(AsyncSending):
             name: the service.
             query: narrows the search; see `Query`.
         """
-        return await self._transport.send(consul.health.service(name, **query))
+        return await self._transport.send(consul.health.service(name, now=time.time, **query))
 
     async def catalog(self, name: str, **query: Unpack[Query]) -> Entries[CatalogEntry]:
         """The instances of a service as the catalog holds them, healthy or not.

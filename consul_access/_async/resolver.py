@@ -67,7 +67,7 @@ class AsyncResolver:
         self._snapshot, self._instances = self._reading.blank, ()
         self._choose = self._nobody
         rung = self._bell.rung
-        self._end = self._engine.listen(self._reading, self)
+        self._end = self._engine.listen(self._reading, self._tell, self._ended)
         await self._bell.wait(rung, FIRST_ANSWER)
         return self
 
@@ -76,7 +76,7 @@ class AsyncResolver:
         end, self._end = self._end, None
         if end is not None:
             end()
-        self.over()
+        self._ended()
 
     async def aclose(self) -> None:
         """The same as `stop`."""
@@ -154,7 +154,7 @@ class AsyncResolver:
 
     # --- what the engine tells it -------------------------------------------------------------------------
 
-    def tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
+    def _tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
         """Takes the newest snapshot."""
         before, self._snapshot, self._error = self._snapshot, snapshot, error
         self._answered = True
@@ -164,7 +164,7 @@ class AsyncResolver:
             self._choose = self._chooser()
         self._bell.ring()
 
-    def over(self) -> None:
+    def _ended(self) -> None:
         """There is nothing to follow any more."""
         self._over = True
         self._choose = self._gone

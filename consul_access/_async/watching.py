@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from consul_access._pairs.tasks import Bell, Host, Worker, settled
@@ -17,7 +18,7 @@ from consul_access.rules.comparing import difference
 if TYPE_CHECKING:
     from consul_access._async.transport import AsyncTransport
     from consul_access._live.hub import Hub
-    from consul_access._live.question import Listener, Question
+    from consul_access._live.question import Question
     from consul_access._live.reading import Reading
 
 __all__ = ["AsyncEngine", "AsyncWatch"]
@@ -39,13 +40,29 @@ class AsyncEngine:
         self._host: Host | None = None
         self._closed = False
 
-    def listen(self, reading: Reading[Any], listener: Listener, *, wants_body: bool = False) -> Callable[[], None]:
-        """Has a listener told what is known of a question; returns what ends that, from any thread or task.
+    def listen(
+        self,
+        reading: Reading[Any],
+        tell: Callable[[Any, ConsulAccessError | None], None],
+        over: Callable[[], None],
+        *,
+        wants_body: bool = False,
+    ) -> Callable[[], None]:
+        """Has somebody told what is known of a question; returns what ends that, from any thread or task.
+
+        Args:
+            reading: the question.
+            tell: takes the newest snapshot, and what stands in the way of a newer one.
+            over: there will be no more.
+            wants_body: the answer itself is kept as well.
 
         Raises:
             ClientClosed: the client is closed.
         """
+        from consul_access._live.question import Listener
+
         hub, host = self._running()
+        listener = Listener(tell, over)
         found: list[Question] = []
 
         def begin() -> None:
@@ -89,24 +106,13 @@ class _AsyncInbox:
         self.news: dict[int, tuple[Any, ConsulAccessError | None]] = {}
         self.is_over = False
 
+    def put(self, place: int, snapshot: Any, error: ConsulAccessError | None) -> None:
+        self.news[place] = snapshot, error
+        self.bell.ring()
+
     def close(self) -> None:
         self.is_over = True
         self.bell.ring()
-
-
-class _AsyncSlot:
-    """Where one question's news go."""
-
-    def __init__(self, inbox: _AsyncInbox, place: int) -> None:
-        self._inbox = inbox
-        self._place = place
-
-    def tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
-        self._inbox.news[self._place] = (snapshot, error)
-        self._inbox.bell.ring()
-
-    def over(self) -> None:
-        self._inbox.close()
 
 
 class AsyncWatch(Generic[S]):
@@ -166,7 +172,7 @@ class AsyncWatch(Generic[S]):
     def _begin(self) -> None:
         self._ends = []
         for place, reading in enumerate(self._readings):
-            self._ends.append(self._engine.listen(reading, _AsyncSlot(self._inbox, place)))
+            self._ends.append(self._engine.listen(reading, partial(self._inbox.put, place), self._inbox.close))
 
     def _next(self) -> S | None:
         """The next snapshot worth giving, of those that have come."""

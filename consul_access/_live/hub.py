@@ -119,7 +119,7 @@ class Hub:
     def forget(self, question: Question, listener: Listener) -> None:
         """The listener does not want to know any more; with the last one the question ends."""
         question.forget(listener)
-        if question.listeners or self._questions.get(question.key) is not question:
+        if question.listeners or not self._is_wanted(question):
             return
         del self._questions[question.key]
         question.turn = 0
@@ -196,13 +196,17 @@ class Hub:
         """How long a question may wait at the agent, so that every one has its turn."""
         return ROUND * self._seats / len(self._questions) if self._shared else 600.0
 
+    def _is_wanted(self, question: Question) -> bool:
+        return self._questions.get(question.key) is question
+
     # --- one request --------------------------------------------------------------------------------------
 
     async def _serve(self, question: Question) -> None:
         blocks = question.waits
         try:
             with anyio.CancelScope() as question.scope:
-                await self._ask(question)
+                if self._is_wanted(question):
+                    await self._ask(question)
         except ClientClosed:
             return
         except ConsulAccessError as error:
@@ -215,12 +219,12 @@ class Hub:
             question.busy = False
             self._busy -= 1
             self._blocked -= blocks
-            if self._questions.get(question.key) is question:
+            if self._is_wanted(question):
                 self._put(question)
             self._bell.ring()
 
     async def _ask(self, question: Question) -> None:
-        ask = question.rule.ask(time.monotonic(), longest=self._longest_wait())
+        ask = question.rule.ask(time.monotonic(), longest=min(self._longest_wait(), question.reading.longest))
         value, index, body = await self._answer(question, ask, consistent=question.guard.is_holding)
         verdict = question.judge(value, index, confirmed=question.guard.is_holding)
         if verdict is Verdict.CONFIRM:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from anyio import CancelScope
 
@@ -18,16 +19,17 @@ from consul_access.rules.guarding import Guard, Verdict
 __all__ = ["Listener", "Question"]
 
 
-class Listener(Protocol):
-    """Who is told what is known, in the engine's thread or task."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """Who is told what is known, in the engine's thread or task.
 
-    def tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
-        """The newest snapshot, and what stands in the way of a newer one."""
-        ...
+    Args:
+        tell: takes the newest snapshot, and what stands in the way of a newer one.
+        over: there will be no more.
+    """
 
-    def over(self) -> None:
-        """There will be no more."""
-        ...
+    tell: Callable[[Any, ConsulAccessError | None], None]
+    over: Callable[[], None]
 
 
 class Question:

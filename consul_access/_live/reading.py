@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Mapping
 from typing import Any, Generic, Protocol, TypeVar, Unpack
 
@@ -9,8 +10,9 @@ from consul_access import consul
 from consul_access.call import Call, Reply
 from consul_access.decoding import Rereader
 from consul_access.errors import InvalidInput
+from consul_access.models.durations import seconds
 from consul_access.models.instance import ServiceInstance, share_parts
-from consul_access.models.query import Query
+from consul_access.models.query import LONGEST_WAIT, Query
 from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
 from consul_access.rules.comparing import difference
 from consul_access.rules.filtering import admits, asked_of_agent
@@ -29,6 +31,8 @@ class Reading(Protocol, Generic[S]):
     """Equal for equal questions."""
     call: Call[Any]
     blank: S
+    longest: float
+    """Seconds that the server may wait at most."""
 
     def read(self, reply: Reply) -> Generator[None, None, object]:
         """The answer's value, in small steps."""
@@ -58,19 +62,23 @@ class InstancesReading:
         InvalidInput: the query cannot be right.
     """
 
-    __slots__ = ("_policy", "_reader", "_sorted", "blank", "call", "key")
+    __slots__ = ("_policy", "_reader", "_sorted", "blank", "call", "key", "longest")
 
     def __init__(self, name: str, **query: Unpack[Query]) -> None:
         _refuse_index(query)
-        watched = consul.health.watched(name, **query)
+        watched = consul.health.watched(name, now=time.time, **query)
+        age = query.get("max_heartbeat_age")
         self.call: Call[Any] = watched.call
-        self.key: Key = (self.call.path, self.call.query, watched.policy)
+        self.key: Key = (self.call.path, self.call.query, watched.policy, str(age))
         self.blank = ServiceSnapshot(service=name)
+        self.longest = LONGEST_WAIT if age is None else seconds(age, what="max_heartbeat_age") / 2
         self._policy = None if asked_of_agent(watched.policy) is watched.policy else watched.policy
         self._sorted = "near" in query
-        self._reader = Rereader(watched.kind, share_parts)
+        self._reader = None if watched.kind is None else Rereader(watched.kind, share_parts)
 
     def read(self, reply: Reply) -> Generator[None, None, tuple[ServiceInstance, ...]]:
+        if self._reader is None:
+            return tuple(self.call.read(reply))
         found = yield from self._reader.read(reply)
         if self._policy is None:
             return found
@@ -97,13 +105,14 @@ class ServicesReading:
         query: narrows the search.
     """
 
-    __slots__ = ("blank", "call", "key")
+    __slots__ = ("blank", "call", "key", "longest")
 
     def __init__(self, **query: Unpack[Query]) -> None:
         _refuse_index(query)
         self.call: Call[Any] = consul.catalog.services(**query)
         self.key: Key = (self.call.path, self.call.query)
         self.blank = ServicesSnapshot()
+        self.longest = LONGEST_WAIT
 
     def read(self, reply: Reply) -> Generator[None, None, dict[str, list[str]]]:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
@@ -97,7 +98,7 @@ class Finding(Sending):
         Returns:
             A list, with the registry's `meta` (index, age, ...) and the number of entries `rejected` as unusable.
         """
-        return self._transport.send(consul.health.instances(name, **query))
+        return self._transport.send(consul.health.instances(name, now=time.time, **query))
 
     def health(self, name: str, **query: Unpack[Query]) -> Entries[HealthEntry]:
         """The instances of a service with their node and all their checks, in whatever state unless a policy is given.
@@ -106,7 +107,7 @@ class Finding(Sending):
             name: the service.
             query: narrows the search; see `Query`.
         """
-        return self._transport.send(consul.health.service(name, **query))
+        return self._transport.send(consul.health.service(name, now=time.time, **query))
 
     def catalog(self, name: str, **query: Unpack[Query]) -> Entries[CatalogEntry]:
         """The instances of a service as the catalog holds them, healthy or not.

@@ -66,7 +66,7 @@ class Resolver:
         self._snapshot, self._instances = self._reading.blank, ()
         self._choose = self._nobody
         rung = self._bell.rung
-        self._end = self._engine.listen(self._reading, self)
+        self._end = self._engine.listen(self._reading, self._tell, self._ended)
         self._bell.wait(rung, FIRST_ANSWER)
         return self
 
@@ -75,7 +75,7 @@ class Resolver:
         end, self._end = self._end, None
         if end is not None:
             end()
-        self.over()
+        self._ended()
 
     def close(self) -> None:
         """The same as `stop`."""
@@ -153,7 +153,7 @@ class Resolver:
 
     # --- what the engine tells it -------------------------------------------------------------------------
 
-    def tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
+    def _tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
         """Takes the newest snapshot."""
         before, self._snapshot, self._error = self._snapshot, snapshot, error
         self._answered = True
@@ -163,7 +163,7 @@ class Resolver:
             self._choose = self._chooser()
         self._bell.ring()
 
-    def over(self) -> None:
+    def _ended(self) -> None:
         """There is nothing to follow any more."""
         self._over = True
         self._choose = self._gone

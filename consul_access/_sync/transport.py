@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from consul_access._pairs.threads import settled, sleep
+from consul_access._pairs.threads import resolve, settled, sleep
 from consul_access._sync.carrier import Carrier
 from consul_access._version import __version__
 from consul_access.call import Call, Repeat, Reply
@@ -119,7 +119,7 @@ class Transport:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
         failure = Broken(ConnectFailed("there is no address to ask"), sent=False)
         for target in self._failover.order(time.monotonic()):
-            if target.ip is not None or target.unix_path is not None or _is_literal(target):
+            if self._is_at_one_place(target):
                 return target
             try:
                 return self._carrier(target).pin(target, self._limits(time.monotonic() + self.settings.timeouts.total))
@@ -128,6 +128,32 @@ class Transport:
                 broken.error.address = str(target)
                 failure = broken
         raise failure.error from failure.__cause__
+
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether `places` can give more than one."""
+        first, *others = self._failover.targets
+        return bool(others) or not self._is_at_one_place(first)
+
+    def places(self) -> list[Target]:
+        """All servers that the client knows, each at one IP address; a name that cannot be looked up has none."""
+        found: list[Target] = []
+        for target in self._failover.targets:
+            found += [target] if self._is_at_one_place(target) else self._looked_up(target)
+        return list(dict.fromkeys(found))
+
+    def _is_at_one_place(self, target: Target) -> bool:
+        is_ours = self._carrier(target) is self._own  # whom a foreign transport connects to is its own affair
+        return not is_ours or target.ip is not None or target.unix_path is not None or _is_literal(target)
+
+    def _looked_up(self, target: Target) -> list[Target]:
+        deadline = time.monotonic() + self.settings.timeouts.connect
+        try:
+            addresses = resolve(target.address.host, target.address.port, deadline)
+        except OSError as error:  # TimeoutError is one
+            log.debug("%s cannot be looked up: %s", target, error)
+            return []
+        return [target.pinned(str(where[0])) for _, where in addresses]
 
     def add_hook(self, hook: Hook) -> Callable[[], None]:
         """Has the hook called after every exchange; returns what takes it away again."""
