@@ -8,7 +8,7 @@ from typing import TypeVar
 from consul_access import consul
 from consul_access._async.transport import AsyncTransport
 from consul_access.call import Call
-from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput
+from consul_access.errors import ClientClosed, ConnectionLost, ConsulAccessError, InvalidInput
 from consul_access.models.address import Target
 from consul_access.models.catalog import AgentInfo, AgentService
 from consul_access.models.explanation import Explanation
@@ -101,7 +101,10 @@ class AsyncInquiry:
         if missing is not None:
             return missing
         try:
-            return await self._transport.send(call, target=self._target, once=True)
+            try:
+                return await self._transport.send(call, target=self._target, once=True)
+            except ConnectionLost:  # one that was kept from earlier calls may have ended since
+                return await self._transport.send(call, target=self._target, once=True)
         except ClientClosed:
             raise
         except ConsulAccessError as error:

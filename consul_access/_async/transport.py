@@ -88,7 +88,8 @@ class AsyncTransport:
             call: the request.
             target: the server that must answer; any of the settings' servers by default.
             within: seconds for all of it, when that is less than the settings allow.
-            once: leaves it to the caller to ask again, who has a pace of his own; only a renewed token is tried here.
+            once: leaves it to the caller to ask again, who has a pace of his own and may want to ask differently; only
+                a renewed token is tried here.
 
         Raises:
             ConsulAccessError: by meaning; see `consul_access.errors`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,7 +23,16 @@ from consul_access.models.query import Query
 from consul_access.models.status import HealthPolicy
 from consul_access.rules.blocking import Ask
 from consul_access.rules.filtering import admits
-from consul_access.rules.waiting import Surroundings, Waiting, Wanted, is_hopeless, scope_of, wanted_of
+from consul_access.rules.waiting import (
+    Surroundings,
+    Waiting,
+    Wanted,
+    is_hopeless,
+    scope_of,
+    wanted_of,
+    wants_outputs,
+    with_outputs,
+)
 
 __all__ = ["AsyncWait"]
 
@@ -88,14 +97,15 @@ class AsyncWait:
         call = self._call(wanted, ask)
         try:
             entries = await self._transport.send(call, within=within, once=True)
-            around = None if entries else await self._around(wanted, entries.meta)
         except ConsulAccessError as error:
             if is_hopeless(error):
                 raise
             await self._tell(self._rule.failed(wanted, error, time.monotonic()))
             return
         self._found[wanted.service] = _admitted(wanted, entries)
-        await self._tell(self._rule.answered(wanted, entries, around, entries.meta.index, time.monotonic()))
+        around = None if entries else await self._around(wanted, entries.meta)
+        judged = await self._with_outputs(wanted, entries)
+        await self._tell(self._rule.answered(wanted, judged, around, entries.meta.index, time.monotonic()))
 
     def _call(self, wanted: Wanted, ask: Ask) -> Call[Entries[HealthEntry]]:
         query: Query = {**self._query, "policy": HealthPolicy.ANY}
@@ -107,7 +117,14 @@ class AsyncWait:
         if progress is not None and self._on_progress is not None:
             await settled(self._on_progress(progress))
 
-    # --- why an answer is empty ---------------------------------------------------------------------------
+    # --- what else there is to tell -----------------------------------------------------------------------
+
+    async def _with_outputs(self, wanted: Wanted, entries: Sequence[HealthEntry]) -> Sequence[HealthEntry]:
+        """The same, with the outputs that the asked agent knows and the catalog does not yet."""
+        if not wants_outputs(wanted, entries):
+            return entries
+        checks = await self._fact(consul.agent.checks(service_name=wanted.service))
+        return with_outputs(entries, (checks or {}).values())
 
     async def _around(self, wanted: Wanted, meta: QueryMeta) -> Surroundings:
         """What else can be found out; what cannot be is left open."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from consul_access import consul
 from consul_access._sync.transport import Transport
 from consul_access.call import Call
-from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput
+from consul_access.errors import ClientClosed, ConnectionLost, ConsulAccessError, InvalidInput
 from consul_access.models.address import Target
 from consul_access.models.catalog import AgentInfo, AgentService
 from consul_access.models.explanation import Explanation
@@ -102,7 +102,10 @@ class Inquiry:
         if missing is not None:
             return missing
         try:
-            return self._transport.send(call, target=self._target, once=True)
+            try:
+                return self._transport.send(call, target=self._target, once=True)
+            except ConnectionLost:  # one that was kept from earlier calls may have ended since
+                return self._transport.send(call, target=self._target, once=True)
         except ClientClosed:
             raise
         except ConsulAccessError as error:

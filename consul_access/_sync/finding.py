@@ -54,15 +54,16 @@ class Finding(Sending):
             query: narrows the search; see `Query`.
 
         Returns:
-            One `Address` an instance, none when there is no such instance. An instance that has registered no port
-            has no address to call; it is left out, and the log says so.
+            One `Address` an instance, none when there is no such instance. An instance that has registered no port,
+            or no address that can be called, is left out, and the log says so.
         """
         found = []
         for instance in self.instances(name, **query):
-            if instance.port:
+            if instance.is_callable:
                 found.append(instance.address)
             else:
-                log.warning("%s of service %r has no port and is left out", instance.id, name)
+                missing = "address that can be called" if instance.port else "port"
+                log.warning("%s of service %r has no %s and is left out", instance.id, name, missing)
         return found
 
     def serach_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
@@ -83,7 +84,7 @@ class Finding(Sending):
         """
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         found = self.instances(name, **query)
-        callable_ones = [instance for instance in found if instance.port]
+        callable_ones = [instance for instance in found if instance.is_callable]
         if not callable_ones:
             raise NoInstances(_nobody(name, len(found), query), operation="health.service")
         return choose.pick(callable_ones).address
@@ -306,7 +307,7 @@ class Finding(Sending):
 
 def _nobody(name: str, unusable: int, query: Query) -> str:
     if unusable:
-        return f"all {unusable} instances of {name!r} have registered no port"
+        return f"all {unusable} instances of {name!r} have registered no port, or no address that can be called"
     policy = query.get("policy", "passing")
     narrowed = ", ".join(f"{key}={value!r}" for key, value in query.items() if key != "policy")
     return (

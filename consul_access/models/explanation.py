@@ -55,6 +55,7 @@ class FindingCode(StrEnum):
     HIDDEN_BY_ACL = "hidden_by_acl"
     IS_AN_ID = "is_an_id"
     ALSO_AN_ID = "also_an_id"
+    OTHER_CASE = "other_case"
     NOT_IN_CATALOG = "not_in_catalog"
     NODE_NAME_RESERVED = "node_name_reserved"
     NOT_AT_AGENT = "not_at_agent"
@@ -260,7 +261,7 @@ class Explanation(_Fact):
             yield from _instance_lines(instance)
 
     def _verdict(self) -> str:
-        if self.service is None and self.found(FindingCode.UNKNOWN_SERVICE):
+        if self.found(FindingCode.UNKNOWN_SERVICE) and not self.found(FindingCode.HIDDEN_BY_ACL):
             return "NOT discoverable, there is no such service or instance"
         if not self.instances:
             return "NOT discoverable, and nothing of it is seen"

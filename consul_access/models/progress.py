@@ -24,7 +24,9 @@ class ProgressKind(StrEnum):
     UNKNOWN_SERVICE = "unknown_service"
     """Nobody has registered it, or nobody does any longer."""
     HIDDEN = "hidden"
-    """It is not seen, and access rules may be the reason; `reasons` says how sure that is."""
+    """Access rules hide it from the token in use."""
+    MAYBE_HIDDEN = "maybe_hidden"
+    """Nobody has registered it, or access rules hide it: what the token sees does not tell."""
     AGENT_UNREACHABLE = "agent_unreachable"
     """The agent does not answer."""
     NO_LEADER = "no_leader"
@@ -48,7 +50,8 @@ _ADMITTED = {
 _TEXTS = {
     ProgressKind.ASKING: "no answer yet",
     ProgressKind.UNKNOWN_SERVICE: "unknown service",
-    ProgressKind.HIDDEN: "possibly hidden by ACL",
+    ProgressKind.HIDDEN: "hidden by ACL",
+    ProgressKind.MAYBE_HIDDEN: "unknown service, or hidden by ACL",
     ProgressKind.AGENT_UNREACHABLE: "agent unreachable",
     ProgressKind.NO_LEADER: "no leader",
     ProgressKind.TOKEN_UNKNOWN: "token unknown",

@@ -42,13 +42,17 @@ def is_leaderless(error: ConsulAccessError) -> bool:
 def identify(
     asked: str, names: frozenset[str] | ConsulAccessError, local: Mapping[str, AgentService] | ConsulAccessError
 ) -> tuple[str | None, str | None]:
-    """The service's name, and the id if it is one; two Nones when neither the catalog nor the agent knows it."""
+    """The service's name, and the id if it is one; two Nones when neither the catalog nor the agent knows it.
+
+    Look-ups do not mind the case of a name (observed, Consul 1.8), so that is the last thing to be tried.
+    """
     held = {} if isinstance(local, ConsulAccessError) else local
-    if asked in known(names, frozenset()) or any(service.name == asked for service in held.values()):
+    every = sorted({*known(names, frozenset()), *(service.name for service in held.values())})
+    if asked in every:
         return asked, None
     if asked in held:
         return held[asked].name, asked
-    return None, None
+    return next((name for name in every if name.casefold() == asked.casefold()), None), None
 
 
 def likely_names(asked: str, names: Iterable[str]) -> list[str]:

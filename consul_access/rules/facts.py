@@ -12,7 +12,7 @@ from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries
 from consul_access.models.query import Query, policy_of
 from consul_access.models.status import HealthPolicy
-from consul_access.rules.waiting import Surroundings, hidden, words
+from consul_access.rules.waiting import Surroundings, hidden, with_outputs, words
 
 __all__ = ["Case", "Facts", "known"]
 
@@ -29,7 +29,7 @@ class Facts:
         address: the agent that was asked.
         agent: who that is.
         local: the services it holds, by id.
-        local_checks: the checks it holds, by id.
+        local_checks: the checks it holds, by id; their output is newer than the catalog's.
         leader: the servers' leader; empty for none.
         names: the names of all services that the token may see.
         acls: whether access is controlled; None when that cannot be told.
@@ -96,7 +96,8 @@ class Case:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.policy = policy_of(facts.query) or HealthPolicy.PASSING
-        self.everything = list(known(facts.entries, Entries[HealthEntry]()))
+        checks = {} if isinstance(facts.local_checks, ConsulAccessError) else facts.local_checks
+        self.everything = with_outputs(known(facts.entries, Entries[HealthEntry]()), checks.values())
         self.entries = [entry for entry in self.everything if facts.instance_id in {None, entry.service.id}]
         self.node_name = "" if isinstance(facts.agent, ConsulAccessError) else facts.agent.node_name
         self.names = known(facts.names, frozenset[str]())
@@ -143,8 +144,8 @@ class Case:
                 return f"its meta {key!r} is {held!r}"
         return f"it does not fit {words(query)}"
 
-    def veil(self) -> str:
-        """Why there may be more than can be seen; empty when that is not so."""
+    def veil(self) -> tuple[str, bool]:
+        """Why there may be more than can be seen, and whether that is certain; an empty text when it is not so."""
         facts = self.facts
         meta = facts.entries.meta if isinstance(facts.entries, Entries) else None
         around = Surroundings(

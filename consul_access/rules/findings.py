@@ -115,6 +115,13 @@ def _identity(case: Case) -> Iterator[Finding]:
             instance=facts.instance_id,
         )
         return
+    if facts.service not in {None, facts.asked}:
+        yield Finding(
+            code=FindingCode.OTHER_CASE,
+            severity=Severity.INFO,
+            text=f"{facts.asked!r} is registered as {facts.service!r}; look-ups do not mind, comparisons of names do",
+            remedy=f"Write {facts.service!r}.",
+        )
     namesake = None if isinstance(facts.local, ConsulAccessError) else facts.local.get(facts.asked)
     if namesake is not None and namesake.name != facts.asked:
         yield Finding(
@@ -138,16 +145,17 @@ def _existence(case: Case) -> Iterator[Finding]:
         )
     if case.entries:
         return
-    veil = case.veil()
-    if veil:
+    veil, is_certain = case.veil()
+    if not is_certain and not case.only_local:
+        yield _unknown(case)
+    # What an agent shows to a token would be in that token's list of names, if the catalog had it.
+    if is_certain or (veil and not case.only_local):
         yield Finding(
             code=FindingCode.HIDDEN_BY_ACL,
-            severity=Severity.ERROR,
+            severity=Severity.ERROR if is_certain else Severity.WARNING,
             text=f"nothing is seen of {case.facts.asked!r}: {veil}",
             remedy="Give a token with service:read for the service and node:read for its nodes.",
         )
-    elif not case.only_local:
-        yield _unknown(case)
 
 
 def _unknown(case: Case) -> Finding:
@@ -162,7 +170,7 @@ def _unknown(case: Case) -> Finding:
     return Finding(
         code=FindingCode.UNKNOWN_SERVICE,
         severity=Severity.ERROR,
-        text=f"the catalog knows no service {asked!r}"
+        text=f"the catalog shows no service {asked!r}"
         + (f", and in {searched} services no instance of that id" if searched else ""),
         remedy=f"{there}Is it registered, at an agent of this datacenter, under exactly this name?",
     )
@@ -174,7 +182,7 @@ def _unknown(case: Case) -> Finding:
 def _agreement(case: Case) -> Iterator[Finding]:
     if isinstance(case.facts.entries, ConsulAccessError):
         return
-    if case.only_local and not case.veil():
+    if case.only_local and not case.veil()[1]:
         yield from _not_in_catalog(case)
     for entry in case.entries:
         held = (case.local or {}).get(entry.service.id) if entry.node.name == case.node_name else None
@@ -281,7 +289,7 @@ def _trouble(policy: HealthPolicy, entry: HealthEntry, check: Check) -> Finding:
         FindingCode.NODE_MAINTENANCE: f"{node} is in maintenance: {reason}",
         FindingCode.NODE_FAILED: f"the agent of {node} does not answer the other agents: {said}",
         FindingCode.TTL_EXPIRED: f"{where} has not been reported in time: {said}",
-        FindingCode.NEVER_CHECKED: f"{where} is critical and has no output: it has probably not run yet",
+        FindingCode.NEVER_CHECKED: f"{where} is critical and has said nothing: it has probably not run yet",
     }
     return Finding(
         code=code,
@@ -328,7 +336,7 @@ def _place(entry: HealthEntry) -> Iterator[Finding]:
     name, host = entry.service.id, entry.host
     if not host:
         yield _of(entry, FindingCode.NO_ADDRESS, Severity.ERROR, _no_address(entry), _GIVE_ADDRESS)
-    elif not entry.service.address:
+    elif host != entry.service.address:
         text = f"{name} has registered no address, so callers get that of node {entry.node.name}: {host}"
         yield _of(entry, FindingCode.ADDRESS_FROM_NODE, Severity.INFO, text, _GIVE_ADDRESS)
     if not entry.effective_port:

@@ -27,6 +27,7 @@ from consul_access.errors import (
     TlsError,
     TokenUnknown,
 )
+from consul_access.models.filters import Filter
 from consul_access.models.progress import Progress, ProgressKind
 from consul_access.models.query import Query, policy_of
 from consul_access.models.status import CheckStatus, HealthPolicy
@@ -51,6 +52,8 @@ __all__ = [
     "similar_names",
     "troubles",
     "wanted_of",
+    "wants_outputs",
+    "with_outputs",
     "words",
 ]
 
@@ -61,9 +64,9 @@ EXCERPT: Final = 160
 WAIT: Final = 10.0
 """Seconds that the server waits for a change: short enough to notice a frozen agent, or new rights, in good time."""
 TURN: Final = 2.0
-"""Seconds that it waits when other services want to be asked about, too."""
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two requests, whatever stands in the way: somebody is waiting here."""
+"""Seconds that it waits when there is a reason to ask again soon."""
+LONGEST_PAUSE: Final = 2.5
+"""Seconds between two requests at most, since somebody is waiting; four in five seconds are allowed."""
 FRESH: Final = 1.0
 """Seconds for which an answer is believed while other services are still waited for."""
 
@@ -156,12 +159,12 @@ def scope_of(query: Query) -> Query:
 
 def words(query: Query) -> str:
     """The options that leave instances out whatever their health, as they were written."""
-    given = ((option, query.get(option)) for option in _NARROWING)
-    return ", ".join(f"{option}={_written(value)}" for option, value in given if value)
-
-
-def _written(value: object) -> str:
-    return repr(value) if isinstance(value, str | list | tuple | dict | set) else f"{value}"
+    given = ((option, value) for option, value in query.items() if option in _NARROWING)
+    return ", ".join(
+        f"{option}={str(value) if isinstance(value, Filter) else repr(value)}"
+        for option, value in given
+        if isinstance(value, Filter) or value
+    )
 
 
 def seen(wanted: Wanted, entries: Sequence[HealthEntry], around: Surroundings | None = None) -> Progress:
@@ -186,25 +189,29 @@ def _nothing(wanted: Wanted, around: Surroundings) -> Progress:
     if around.registered:
         missed = (f"nothing fits {wanted.narrowed}",)
         return _progress(wanted, ProgressKind.NO_MATCH, missed, registered=around.registered)
-    reason = hidden(wanted.service, around)
-    if reason:
-        return _progress(wanted, ProgressKind.HIDDEN, (reason,))
     similar = similar_names(wanted.service, around.names or ())
-    reasons = (f"there is {' and '.join(map(repr, similar))}",) if similar else ()
-    return _progress(wanted, ProgressKind.UNKNOWN_SERVICE, reasons, registered=0)
+    there = (f"there is {' and '.join(map(repr, similar))}",) if similar else ()
+    reason, is_certain = hidden(wanted.service, around)
+    if is_certain:
+        return _progress(wanted, ProgressKind.HIDDEN, (reason,))
+    if reason:
+        return _progress(wanted, ProgressKind.MAYBE_HIDDEN, (reason, *there))
+    return _progress(wanted, ProgressKind.UNKNOWN_SERVICE, there, registered=0)
 
 
-def hidden(service: str, around: Surroundings) -> str:
-    """Why nothing may be seen although there is something; empty when that is not so."""
+def hidden(service: str, around: Surroundings) -> tuple[str, bool]:
+    """Why nothing may be seen although there is something, and whether that is certain; an empty text if it is not so.
+
+    Look-ups need service:read and node:read; the list of names needs the former alone (observed, Consul 1.8).
+    """
     if around.filtered:
-        return "the agent left out instances that the token may not see (service:read, node:read)"
-    if not around.acls and around.default_policy != "deny":
-        return ""
-    if service in (around.names or ()):
-        return "the token may see the service and not the nodes it runs on (node:read)"
-    if around.default_policy == "allow":
-        return ""
-    return "access is controlled here, and the token may see no such service (service:read, node:read)"
+        return "the agent left out instances that the token may not see (service:read, node:read)", True
+    is_controlled = around.acls or around.default_policy == "deny"
+    if is_controlled and service in (around.names or ()):
+        return "the token may see the service and not the nodes it runs on (node:read)", True
+    if not is_controlled or around.default_policy == "allow":
+        return "", False
+    return "access is controlled here, and the token sees no such service (service:read, node:read)", False
 
 
 def troubles(entry: HealthEntry, policy: HealthPolicy) -> list[str]:
@@ -232,8 +239,40 @@ def _trouble(entry: HealthEntry, check: Check) -> str:
     where = entry.service.id if check.is_own else f"node {entry.node.name}"
     if check.effective_status is CheckStatus.MAINTENANCE:
         return f"{where} is in maintenance" + (f": {excerpt(check.notes)}" if check.notes else "")
-    output = excerpt(check.output) or "no output, so it has probably not run yet"
+    output = excerpt(check.output) or "it has said nothing yet"
     return f"check {check.name or check.id!r} of {where} is {check.effective_status}: {output}"
+
+
+def wants_outputs(wanted: Wanted, entries: Sequence[HealthEntry]) -> bool:
+    """Whether checks are in the way whose output the catalog does not hold."""
+    refused = [entry for entry in entries if not admits(wanted.policy, entry.standing)]
+    if len(entries) - len(refused) >= wanted.at_least:
+        return False
+    return any(
+        check.effective_status is CheckStatus.CRITICAL and not check.output
+        for entry in refused
+        for check in entry.checks
+    )
+
+
+def with_outputs(entries: Iterable[HealthEntry], checks: Iterable[Check]) -> list[HealthEntry]:
+    """The same entries with the outputs that their agent knows.
+
+    An output that changes while the status stays reaches the catalog up to five minutes late (check_update_interval),
+    so that a check which fails from its first run on has no output there for a long time.
+    """
+    known = {(check.node, check.id): check.output for check in checks}
+    return [
+        entry.model_copy(
+            update={
+                "checks": tuple(
+                    check.model_copy(update={"output": known.get((entry.node.name, check.id), check.output)})
+                    for check in entry.checks
+                )
+            }
+        )
+        for entry in entries
+    ]
 
 
 def excerpt(text: str) -> str:
@@ -386,10 +425,15 @@ class Waiting:
         """What to send, and how many seconds of silence are allowed."""
         course = self._courses[wanted.service]
         course.asked_at = now
-        alone = all(one.progress.is_ready for one in self._courses.values() if one is not course)
-        ask = course.query.ask(now, longest=WAIT if alone else TURN)
+        ask = course.query.ask(now, longest=TURN if self._is_hurried(course) else WAIT)
         silence = silence_allowed(ask.wait if ask.index is not None else 0.0)
         return ask, max(0.0, min(silence, self.deadline - now))
+
+    def _is_hurried(self, course: _Course) -> bool:
+        """Whether others are missing, too, or new rights may come, by which no blocking query is woken."""
+        if course.progress.kind in {ProgressKind.HIDDEN, ProgressKind.MAYBE_HIDDEN}:
+            return True
+        return any(not one.progress.is_ready for one in self._courses.values() if one is not course)
 
     def answered(
         self, wanted: Wanted, entries: Sequence[HealthEntry], around: Surroundings | None, index: int | None, now: float
