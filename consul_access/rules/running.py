@@ -173,7 +173,7 @@ class Running:
         """The program has ended; a negative code stands for a signal."""
         if self._childs_code is not None:
             return []
-        started, self._childs_code = self.state is not RunState.STARTING, code
+        started, self._childs_code, self._held = self.state is not RunState.STARTING, code, None
         if self._gone:
             early: list[Action] = [] if started else [Say(f"it ended before port {self._port} took connections")]
             return early + self._finished()

@@ -401,10 +401,10 @@ def test_standard_input_and_output_are_the_programs_own(consul, free_port):
 
 
 def test_heartbeats_say_whether_the_port_takes_connections(home, consul, free_port):
-    line = command("--ttl", "1s", port=free_port, program=server(free_port))
+    line = command("--ttl", "3s", port=free_port, program=server(free_port))
     with running(line, consul.address) as process:
         eventually(lambda: passing(consul))
-        beaten = time.monotonic() + 2.5
+        beaten = time.monotonic() + 4.5
         while time.monotonic() < beaten:
             assert passing(consul) == ["orders-1"]
         process.send_signal(signal.SIGUSR2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consul_access.rules.running import (
@@ -129,6 +129,7 @@ def lived(script, limit):
     return life
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_it_ends_once_after_the_program_and_with_its_code_unless_we_ended_it(script, limit):
     life = lived(script, limit).to_the_end()
@@ -140,6 +141,7 @@ def test_it_ends_once_after_the_program_and_with_its_code_unless_we_ended_it(scr
         assert any(isinstance(action, Say) for action in life.done)
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_what_was_announced_leaves_before_the_end_or_time_has_run_out(script, limit):
     life = lived(script, limit).to_the_end()
@@ -147,6 +149,7 @@ def test_what_was_announced_leaves_before_the_end_or_time_has_run_out(script, li
         assert any("left behind" in action.text for action in life.done if isinstance(action, Say))
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_the_terminals_own_signals_are_never_sent_twice(script, limit):
     life = Life(*limit)
@@ -156,6 +159,7 @@ def test_the_terminals_own_signals_are_never_sent_twice(script, limit):
             assert not any(isinstance(action, Forward) for action in actions)
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_signals_that_do_not_end_a_program_reach_it_at_once_and_change_nothing(script, limit):
     life = Life(*limit)
@@ -167,6 +171,7 @@ def test_signals_that_do_not_end_a_program_reach_it_at_once_and_change_nothing(s
             assert (life.rule.state, life.rule.due) == before
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_every_signal_to_end_is_sent_on_held_for_the_drain_or_overtaken_by_a_second_one(script, limit):
     life = Life(*limit)
@@ -185,13 +190,14 @@ def test_every_signal_to_end_is_sent_on_held_for_the_drain_or_overtaken_by_a_sec
                 held = None
         elif held is not None and not alive:
             held = None
-        elif held is not None and forwarded:
+        elif held is not None and forwarded and event[0] != "signal":
             assert forwarded == [held]
             assert life.gone or event[0] == "later"
             held = None
     assert held is None or life.rule.state is RunState.DRAINING or life.childs_end is not None
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_nothing_is_announced_once_the_end_has_begun(script, limit):
     life = Life(*limit)
@@ -203,6 +209,7 @@ def test_nothing_is_announced_once_the_end_has_begun(script, limit):
         assert not ending or life.rule.state in (RunState.DRAINING, RunState.ENDING, RunState.ENDED)
 
 
+@settings(max_examples=500)
 @given(events, limits)
 def test_when_time_is_up_something_is_done_and_said(script, limit):
     life = lived(script, limit)
@@ -251,6 +258,14 @@ def test_a_program_that_ends_during_the_drain_is_not_sent_the_signal():
     life = lived([("port",), ("announced",), ("signal", TERM, False)], (60.0, None))
     assert life.happens(("ended", 0)) == [Leave(at_once=True)]
     assert life.happens(("left",)) == [Finish(0)]
+
+
+def test_a_program_that_ends_while_a_signal_is_held_is_not_sent_it_later():
+    life = lived([("port",), ("signal", TERM, False)], (60.0, None))
+    assert life.happens(("ended", 0)) == [Leave(at_once=True)]
+    said, finish = life.happens(("later", FAREWELL))
+    assert "left behind" in said.text
+    assert finish == Finish(0)
 
 
 def test_a_program_that_ends_before_its_port_opens_gives_its_code():
