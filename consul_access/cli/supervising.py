@@ -55,11 +55,11 @@ class Supervisor:
             OSError: it could not be started.
         """
         signals = Signals()
+        announcement = Announcement(make_keeper, hosts, port, rule=self._rule, tell=self._hear)
         # posix_spawn, since it is the one way to give a program another signal mask than this thread's.
         self._child = os.posix_spawnp(
             self._command[0], self._command, os.environ, setsigmask=signals.before, setsigdef=_PYTHONS_OWN
         )
-        announcement = Announcement(make_keeper, hosts, port, rule=self._rule, tell=self._hear)
         announcement.begin()
         while self._code is None:
             for action in self._happened(signals):
