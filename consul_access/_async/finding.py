@@ -20,10 +20,12 @@ from consul_access.models.query import Query
 from consul_access.rules.balancing import Balancer, balancer_named
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable
 
     from consul_access._async.resolver import AsyncResolver
     from consul_access._async.watching import AsyncCaller, AsyncEngine, AsyncWatch
+    from consul_access.disk import Shelf
     from consul_access.models.catalog import CatalogEntry, HealthEntry
     from consul_access.models.durations import Duration
     from consul_access.models.explanation import Explanation
@@ -270,6 +272,7 @@ class AsyncFinding(AsyncSending):
         *,
         balancer: str | Preparing = "round_robin",
         stale: StalePolicy | None = None,
+        disk: str | os.PathLike[str] | None = None,
         **query: Unpack[Query],
     ) -> AsyncResolver:
         """A local list of a service's instances that follows every change; picking from it asks nobody.
@@ -278,6 +281,8 @@ class AsyncFinding(AsyncSending):
             name: the service.
             balancer: how to choose.
             stale: for how long a list is used that the registry cannot confirm; for ever by default.
+            disk: a folder to keep the list in, for the next process that starts while the registry is away. It is
+                used only until the registry answers, is as old as it is, and can be read by this user alone.
             query: narrows the search; see `Query`.
 
         Returns:
@@ -294,7 +299,15 @@ class AsyncFinding(AsyncSending):
 
         choose = RoundRobin() if isinstance(balancer, str) else balancer
         reading = InstancesReading(name, **query)
-        return AsyncResolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy())
+        shelf = None if disk is None else self._shelf(disk, name, reading.key)
+        return AsyncResolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)
+
+    def _shelf(self, folder: str | os.PathLike[str], name: str, key: object) -> Shelf:
+        from consul_access.disk import Clocks, Shelf
+
+        settings = self.settings
+        scope = (settings.datacenter, settings.namespace, settings.partition)
+        return Shelf(folder, name, (key, scope), Clocks(time.time, time.monotonic))
 
     def _watching(self) -> AsyncEngine:
         if self._engine is None:

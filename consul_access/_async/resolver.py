@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from consul_access._async.watching import AsyncEngine
-from consul_access._pairs.tasks import Bell
+from consul_access._pairs.tasks import Bell, Worker, aside
 from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput, NoInstances, StaleList, Unavailable
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
@@ -18,12 +20,15 @@ from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access._live.reading import InstancesReading
+    from consul_access.disk import Shelf
     from consul_access.rules.rotating import Pick, Preparing
 
 __all__ = ["AsyncResolver"]
 
 FIRST_ANSWER = 10.0
 """Seconds that `start` waits for one; an agent without servers takes 7 to say so."""
+FIRST_ANSWER_OR_DISK = 2.0
+SAVED_EVERY = 5.0
 SILENCE = 90.0
 """Seconds without any answer, not even an error, after which the engine itself must have stood still."""
 
@@ -36,12 +41,21 @@ class AsyncResolver:
     """
 
     def __init__(
-        self, engine: AsyncEngine, reading: InstancesReading, *, balancer: Preparing, stale: StalePolicy
+        self,
+        engine: AsyncEngine,
+        reading: InstancesReading,
+        *,
+        balancer: Preparing,
+        stale: StalePolicy,
+        shelf: Shelf | None,
     ) -> None:
         self._engine = engine
         self._reading = reading
         self._balancer = balancer
         self._stale = stale
+        self._shelf = shelf
+        self._keeping: Worker | None = None
+        self._kept: tuple[ServiceInstance, ...] | None = None
         self._name = reading.blank.service
         self._snapshot = reading.blank
         self._error: ConsulAccessError | None = None
@@ -68,7 +82,10 @@ class AsyncResolver:
         self._choose = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
-        await self._bell.wait(rung, FIRST_ANSWER)
+        await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+        if self._shelf is not None:
+            await self._use(self._shelf)
+            self._keeping = Worker(self._keep, f"consul-access keeping {self._name}")
         return self
 
     async def stop(self) -> None:
@@ -77,6 +94,9 @@ class AsyncResolver:
         if end is not None:
             end()
         self._ended()
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            await keeping.join(1.0)
 
     async def aclose(self) -> None:
         """The same as `stop`."""
@@ -156,6 +176,8 @@ class AsyncResolver:
 
     def _tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
         """Takes the newest snapshot."""
+        if snapshot.source == "nothing" and self._snapshot.source == "disk":
+            snapshot = replace(self._snapshot, reason=snapshot.reason)
         before, self._snapshot, self._error = self._snapshot, snapshot, error
         self._answered = True
         self._good_until = self._until(snapshot)
@@ -169,6 +191,36 @@ class AsyncResolver:
         self._over = True
         self._choose = self._gone
         self._bell.ring()
+
+    # --- what survives it ---------------------------------------------------------------------------------
+
+    async def _use(self, shelf: Shelf) -> None:
+        """Goes on with what an earlier process knew, if the registry has told nothing."""
+        if self._snapshot.source != "nothing":
+            return
+        found = await aside(shelf.load)
+        if found is not None and self._snapshot.source == "nothing" and not self._over:
+            self._kept = found.instances
+            self._tell(replace(found, reason=self._snapshot.reason or "no answer has come"), self._error)
+
+    async def _keep(self) -> None:
+        """Writes what is new, and not more often than every few seconds."""
+        rung = -1
+        while not self._over:
+            await self._bell.wait(rung, math.inf)
+            rung = self._bell.rung
+            await self._save()
+            pause = time.monotonic() + SAVED_EVERY
+            while not self._over and time.monotonic() < pause:
+                await self._bell.wait(self._bell.rung, pause - time.monotonic())
+        await self._save()
+
+    async def _save(self) -> None:
+        snapshot, shelf = self._snapshot, self._shelf
+        if shelf is None or snapshot.source != "live" or snapshot.instances is self._kept:
+            return
+        self._kept = snapshot.instances
+        await aside(partial(shelf.save, snapshot))
 
     def __repr__(self) -> str:
         known = f"{len(self._instances)} instances" if self._answered else "nothing known"

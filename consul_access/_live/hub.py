@@ -41,11 +41,13 @@ ROUND: Final = 15.0
 """Seconds within which every question has its turn when there are more than may wait at once."""
 SPARE: Final = 4
 """Connections of the budget that are kept from waiting, so that first answers and confirmations need not queue."""
-PROBE_EVERY: Final = 10.0
+PROBE_EVERY: Final = 8.0
 PROBE_SOON: Final = 1.0
 PROBE_PAUSE: Final = 5.0
-PROBE_PATIENCE: Final = 5.0
+PROBE_PATIENCE: Final = 4.0
 TOKEN_LOOK: Final = 1.0
+ACLS_KNOWN: Final = 60.0
+HIDDEN: Final = "access is controlled here, and perhaps the token may not see it: service:read and node:read are needed"
 DOUBTFUL: Final = "the list vanished together with the registry's index: lost by the servers, more likely than true"
 
 
@@ -91,6 +93,8 @@ class Hub:
         self._busy = self._blocked = 0
         self._closed = False
         self._trouble = ""
+        self._unreachable = False
+        self._controlled: tuple[int, float, bool] | None = None
         self._probed_at = self._looked_at = time.monotonic()
         self._probe_at = self._probed_at + self._random.uniform(0.8, 1.0) * PROBE_EVERY
         self._probing = False
@@ -101,7 +105,7 @@ class Hub:
 
     # --- who wants to know --------------------------------------------------------------------------------
 
-    def listen(self, reading: Reading[Any], listener: Listener, *, wants_body: bool = False) -> Question | None:
+    def listen(self, reading: Reading[Any], listener: Listener) -> Question | None:
         """Has a listener told what is known, and whatever changes; None when it is all over."""
         if self._closed:
             listener.over()
@@ -112,7 +116,6 @@ class Hub:
             rule = BlockingQuery(spread=self._random.uniform, now=now, wait=self._wait)
             question = self._questions[reading.key] = Question(reading, rule, self._read_timeout)
             self._put(question)
-        question.wants_body += wants_body
         question.listen(listener)
         return question
 
@@ -225,37 +228,61 @@ class Hub:
 
     async def _ask(self, question: Question) -> None:
         ask = question.rule.ask(time.monotonic(), longest=min(self._longest_wait(), question.reading.longest))
-        value, index, body = await self._answer(question, ask, consistent=question.guard.is_holding)
-        verdict = question.judge(value, index, confirmed=question.guard.is_holding)
+        value, reply = await self._answer(question, ask, consistent=question.guard.is_holding)
+        verdict = question.judge(value, reply, confirmed=question.guard.is_holding)
         if verdict is Verdict.CONFIRM:
-            value, index, body = await self._answer(question, Ask(None, 0.0), consistent=True)
-            verdict = question.judge(value, index, confirmed=True)
+            value, reply = await self._answer(question, Ask(None, 0.0), consistent=True)
+            verdict = question.judge(value, reply, confirmed=True)
         if verdict is Verdict.HOLD:
             question.rule.suspect(time.monotonic())
             self._doubted(question, DOUBTFUL, None)
             return
         was = question.latest
-        news = question.believe(value, index, shared=self._shared, body=body)
+        hidden = "" if value else await self._hidden(QueryMeta(reply.headers))
+        news = question.believe(value, reply, shared=self._shared, reason=hidden)
+        self._has_answered()
         if question.rule.odd_indexes == 1:
-            log.warning(
-                "%s answers without a usable X-Consul-Index: its changes are seen late", question.reading.call.subject
-            )
+            log.warning("%r: answers without a usable X-Consul-Index; changes are seen late", question.subject)
         if self._trouble:
             question.doubt(self._trouble)
         if not news and not was.is_stale and time.monotonic() - self._probed_at > PROBE_PAUSE:
             self._probe_at = min(self._probe_at, time.monotonic())
         if was.is_stale and not question.latest.is_stale:
-            log.info("%s of %r can be confirmed again", question.reading.call.name, question.reading.call.subject)
+            log.info("%s of %r can be confirmed again", question.reading.call.name, question.subject)
         question.tell()
 
-    async def _answer(self, question: Question, ask: Ask, *, consistent: bool) -> tuple[Any, int | None, bytes]:
+    def _has_answered(self) -> None:
+        """An answer proves that the agent can be reached, and asks for a look whether there is a leader again."""
+        if self._trouble and self._unreachable:
+            self._judged("")
+        elif self._trouble and time.monotonic() - self._probed_at > PROBE_SOON / 4:
+            self._probe_at = time.monotonic()
+
+    async def _hidden(self, meta: QueryMeta) -> str:
+        """Why nothing may be seen although there is something; empty when there is no sign of that."""
+        if meta.filtered_by_acls:
+            return HIDDEN
+        if meta.default_acl_policy is not None:
+            return HIDDEN if meta.default_acl_policy == "deny" else ""
+        token, now = self._token(), time.monotonic()
+        if self._controlled is None or self._controlled[0] != token or now > self._controlled[1] + ACLS_KNOWN:
+            try:  # agents before 1.10 do not tell
+                call = consul.acl.in_force()
+                in_force = call.read(await self._exchanger.reply(call, within=PROBE_PATIENCE))
+            except ConsulAccessError as error:
+                log.debug("whether access is controlled cannot be told: %s", error)
+                in_force = None
+            self._controlled = token, now, bool(in_force)
+        return HIDDEN if self._controlled[2] else ""
+
+    async def _answer(self, question: Question, ask: Ask, *, consistent: bool) -> tuple[Any, Reply]:
         reply = await self._exchanger.reply(question.asking(ask, consistent=consistent))
         steps = question.reading.read(reply)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                return end.value, QueryMeta(reply.headers).index, reply.body
+                return end.value, reply
             except ConsulAccessError as error:
                 error.operation, error.address = question.reading.call.name, reply.address
                 raise
@@ -272,9 +299,7 @@ class Hub:
 
     def _doubted(self, question: Question, reason: str, error: ConsulAccessError | None) -> None:
         if not question.latest.is_stale:
-            log.warning(
-                "%s of %r cannot be confirmed: %s", question.reading.call.name, question.reading.call.subject, reason
-            )
+            log.warning("%s of %r cannot be confirmed: %s", question.reading.call.name, question.subject, reason)
         question.doubt(reason, error)
         question.tell()
 
@@ -285,10 +310,12 @@ class Hub:
         try:
             reply = await self._exchanger.reply(consul.status.leader(), within=PROBE_PATIENCE)
             trouble = "" if consul.status.leader().read(reply) else "the servers have no leader"
+            self._unreachable = False
         except (ConnectionLimit, PoolExhausted):
             trouble = self._trouble  # that says nothing about the servers
-        except (NoLeader, Unavailable) as error:
+        except Unavailable as error:
             trouble = str(error)
+            self._unreachable = not isinstance(error, NoLeader)
         except ConsulAccessError as error:
             log.debug("who leads cannot be asked here: %s", error)
             trouble = ""

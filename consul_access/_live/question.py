@@ -11,8 +11,9 @@ from typing import Any
 from anyio import CancelScope
 
 from consul_access._live.reading import Key, Reading
-from consul_access.call import Call
+from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError
+from consul_access.models.meta import QueryMeta
 from consul_access.rules.blocking import Ask, BlockingQuery, silence_allowed
 from consul_access.rules.guarding import Guard, Verdict
 
@@ -45,7 +46,6 @@ class Question:
         "_longest_silence",
         "_read_timeout",
         "believed_index",
-        "body",
         "busy",
         "error",
         "guard",
@@ -56,7 +56,6 @@ class Question:
         "rule",
         "scope",
         "turn",
-        "wants_body",
     )
 
     def __init__(self, reading: Reading[Any], rule: BlockingQuery, read_timeout: float) -> None:
@@ -71,8 +70,6 @@ class Question:
         self.turn = 0
         self.scope: CancelScope | None = None
         self.refused_token: int | None = None
-        self.body: bytes | None = None
-        self.wants_body = 0
         self._read_timeout = read_timeout
 
     @property
@@ -98,23 +95,30 @@ class Question:
         patience = silence_allowed(ask.wait) - self._read_timeout
         return replace(call, query=(*pairs, *waiting), patience=patience)
 
-    def judge(self, value: Any, index: int | None, *, confirmed: bool) -> Verdict:
+    @property
+    def subject(self) -> str:
+        """Whom it concerns, for a person to read."""
+        call = self.reading.call
+        return call.subject or call.name
+
+    def judge(self, value: Any, reply: Reply, *, confirmed: bool) -> Verdict:
         """What to do with an answer."""
-        restarted = not index or index < self.believed_index
+        index = QueryMeta(reply.headers).index
+        # After an outage it may be another registry that answers, with whatever index.
+        restarted = not index or index < self.believed_index or self.rule.is_failing or self.guard.is_holding
         before = len(self.reading.value(self.latest))
         return self.guard.judge(before, len(value), restarted=restarted, confirmed=confirmed, now=time.monotonic())
 
-    def believe(self, value: Any, index: int | None, *, shared: bool, body: bytes) -> bool:
+    def believe(self, value: Any, reply: Reply, *, shared: bool, reason: str) -> bool:
         """The answer is what is known from now on; whether that is news."""
         now = time.monotonic()
+        index = QueryMeta(reply.headers).index
         same = self.latest.source in {"live", "memory"} and self.reading.same(self.reading.value(self.latest), value)
         self.rule.answered(index, changed=not same, now=now)
         self.believed_index = index or 0
         self.error = None
         self.refused_token = None
         fields = {} if same else self.reading.fields(value)
-        if not same:
-            self.body = body if self.wants_body else None
         self.latest = replace(
             self.latest,
             **fields,
@@ -123,7 +127,7 @@ class Question:
             answered_at=now,
             stale_since=None,
             stale_at=None,
-            reason="",
+            reason=reason,
             shared=shared,
         )
         return not same

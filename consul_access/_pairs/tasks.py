@@ -16,6 +16,7 @@ import anyio.to_thread
 from consul_access._pairs.sockets import SocketAddress, left, look_up
 
 __all__ = [
+    "BEGINS_AGAIN_AFTER_FORK",
     "Bell",
     "Examiner",
     "Flag",
@@ -23,6 +24,7 @@ __all__ = [
     "Later",
     "Slots",
     "Worker",
+    "aside",
     "resolve",
     "settled",
     "shielded",
@@ -35,6 +37,9 @@ __all__ = [
 T = TypeVar("T")
 
 sleep = anyio.sleep
+
+BEGINS_AGAIN_AFTER_FORK = False
+"""Whether what runs in the background can go on in a forked child: an event loop cannot."""
 
 Later = Awaitable[T]
 """What a function gives that is awaited."""
@@ -73,6 +78,11 @@ async def settled(value: T | Awaitable[T]) -> T:
     if not hasattr(value, "__await__"):  # asked on every call; inspect.isawaitable takes four times as long
         return value  # pyright: ignore[reportReturnType] - it is no awaitable
     return await cast("Awaitable[T]", value)
+
+
+async def aside(function: Callable[[], T]) -> T:
+    """What the function returns, which may take its time: here it is called in a thread."""
+    return await anyio.to_thread.run_sync(function)
 
 
 class Slots:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 __all__ = [
+    "BEGINS_AGAIN_AFTER_FORK",
     "Bell",
     "Examiner",
     "Flag",
@@ -27,6 +28,7 @@ __all__ = [
     "Later",
     "Slots",
     "Worker",
+    "aside",
     "resolve",
     "settled",
     "shielded",
@@ -39,6 +41,9 @@ __all__ = [
 T = TypeVar("T")
 
 sleep = time.sleep
+
+BEGINS_AGAIN_AFTER_FORK = True
+"""Whether what runs in the background can go on in a forked child."""
 
 Later = Annotated[T, "at once"]
 """What a function gives that would be awaited on the other face."""
@@ -103,6 +108,11 @@ def settled(value: T | Awaitable[T]) -> T:
     raise InvalidSettings(
         "an async function was given to a client for threads: use AsyncConsulAccess, or a plain function"
     )
+
+
+def aside(function: Callable[[], T]) -> T:
+    """What the function returns, which may take its time."""
+    return function()
 
 
 class Slots:

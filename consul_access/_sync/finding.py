@@ -21,10 +21,12 @@ from consul_access.models.query import Query
 from consul_access.rules.balancing import Balancer, balancer_named
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable
 
     from consul_access._sync.resolver import Resolver
     from consul_access._sync.watching import Caller, Engine, Watch
+    from consul_access.disk import Shelf
     from consul_access.models.catalog import CatalogEntry, HealthEntry
     from consul_access.models.durations import Duration
     from consul_access.models.explanation import Explanation
@@ -271,6 +273,7 @@ class Finding(Sending):
         *,
         balancer: str | Preparing = "round_robin",
         stale: StalePolicy | None = None,
+        disk: str | os.PathLike[str] | None = None,
         **query: Unpack[Query],
     ) -> Resolver:
         """A local list of a service's instances that follows every change; picking from it asks nobody.
@@ -279,6 +282,8 @@ class Finding(Sending):
             name: the service.
             balancer: how to choose.
             stale: for how long a list is used that the registry cannot confirm; for ever by default.
+            disk: a folder to keep the list in, for the next process that starts while the registry is away. It is
+                used only until the registry answers, is as old as it is, and can be read by this user alone.
             query: narrows the search; see `Query`.
 
         Returns:
@@ -295,7 +300,15 @@ class Finding(Sending):
 
         choose = RoundRobin() if isinstance(balancer, str) else balancer
         reading = InstancesReading(name, **query)
-        return Resolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy())
+        shelf = None if disk is None else self._shelf(disk, name, reading.key)
+        return Resolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)
+
+    def _shelf(self, folder: str | os.PathLike[str], name: str, key: object) -> Shelf:
+        from consul_access.disk import Clocks, Shelf
+
+        settings = self.settings
+        scope = (settings.datacenter, settings.namespace, settings.partition)
+        return Shelf(folder, name, (key, scope), Clocks(time.time, time.monotonic))
 
     def _watching(self) -> Engine:
         if self._engine is None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from consul_access._pairs.threads import Bell, Host, Worker, settled
+from consul_access._pairs.threads import BEGINS_AGAIN_AFTER_FORK, Bell, Host, Worker, settled
 from consul_access.errors import ClientClosed, ConsulAccessError
 from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
 from consul_access.rules.comparing import difference
 
 if TYPE_CHECKING:
     from consul_access._live.hub import Hub
-    from consul_access._live.question import Question
+    from consul_access._live.question import Listener, Question
     from consul_access._live.reading import Reading
     from consul_access._sync.transport import Transport
 
@@ -26,6 +28,17 @@ __all__ = ["Engine", "Watch"]
 
 S = TypeVar("S", ServiceSnapshot, ServicesSnapshot)
 log = logging.getLogger("consul_access")
+
+
+class _Subscription:
+    """Somebody who wants to know."""
+
+    __slots__ = ("listener", "question", "reading")
+
+    def __init__(self, reading: Reading[Any], listener: Listener) -> None:
+        self.reading = reading
+        self.listener = listener
+        self.question: Question | None = None
 
 
 class Engine:
@@ -39,15 +52,16 @@ class Engine:
         self._transport = transport
         self._hub: Hub | None = None
         self._host: Host | None = None
+        self._subscriptions: set[_Subscription] = set()
         self._closed = False
+        if BEGINS_AGAIN_AFTER_FORK:
+            _engines.add(self)
 
     def listen(
         self,
         reading: Reading[Any],
         tell: Callable[[Any, ConsulAccessError | None], None],
         over: Callable[[], None],
-        *,
-        wants_body: bool = False,
     ) -> Callable[[], None]:
         """Has somebody told what is known of a question; returns what ends that, from any thread or task.
 
@@ -55,28 +69,16 @@ class Engine:
             reading: the question.
             tell: takes the newest snapshot, and what stands in the way of a newer one.
             over: there will be no more.
-            wants_body: the answer itself is kept as well.
 
         Raises:
             ClientClosed: the client is closed.
         """
         from consul_access._live.question import Listener
 
-        hub, host = self._running()
-        listener = Listener(tell, over)
-        found: list[Question] = []
-
-        def begin() -> None:
-            question = hub.listen(reading, listener, wants_body=wants_body)
-            if question is not None:
-                found.append(question)
-
-        def end() -> None:
-            if found:
-                hub.forget(found.pop(), listener)
-
-        host.call(begin)
-        return lambda: host.call(end)
+        subscription = _Subscription(reading, Listener(tell, over))
+        self._begin(subscription)
+        self._subscriptions.add(subscription)
+        return lambda: self._end(subscription)
 
     def close(self) -> None:
         """Ends it; all listeners are told that it is over."""
@@ -85,6 +87,27 @@ class Engine:
         if hub is not None and host is not None:
             host.call(hub.close)
             host.join(1.0)
+
+    def _begin(self, subscription: _Subscription) -> None:
+        hub, host = self._running()
+
+        def begin() -> None:
+            subscription.question = hub.listen(subscription.reading, subscription.listener)
+
+        host.call(begin)
+
+    def _end(self, subscription: _Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        hub, host = self._hub, self._host
+        if hub is None or host is None:
+            return
+
+        def end() -> None:
+            question, subscription.question = subscription.question, None
+            if question is not None:
+                hub.forget(question, subscription.listener)
+
+        host.call(end)
 
     def _running(self) -> tuple[Hub, Host]:
         if self._closed:
@@ -97,6 +120,26 @@ class Engine:
             self._host = Host(self._hub.run, "consul-access watches")
             self._host.start()
         return self._hub, self._host
+
+    def _begin_again(self) -> None:
+        """In a forked child: the thread stayed with the parent, so another one takes over."""
+        if self._hub is None or self._closed:
+            return
+        self._hub = self._host = None
+        for subscription in tuple(self._subscriptions):
+            self._begin(subscription)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _begin_again_in_child() -> None:
+    for engine in list(_engines):
+        engine._begin_again()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_again_in_child)
 
 
 class _Inbox:

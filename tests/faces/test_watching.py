@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -660,5 +661,77 @@ class TestResolver:
                     await access.aclose()
                     with pytest.raises(ClientClosed):
                         await face.eventually(lambda: not orders.pick())
+
+        face.run(story)
+
+    def test_a_forked_child_follows_by_itself(self):
+        with BlockingRegistry(entry(1)) as registry, ConsulAccess(url=registry.url) as access:
+            with access.resolver("orders") as orders:
+                eventually(lambda: len(watching(registry.requests)) == 2)
+                reading, writing = os.pipe()
+                child = os.fork()
+                if not child:
+                    try:
+                        eventually(lambda: ids(orders.instances()) == ["orders-2"])
+                        os.write(writing, b"followed")
+                    finally:
+                        os._exit(0)
+                eventually(lambda: len(watching(registry.requests)) == 4)
+                registry.change(entry(2))
+                os.close(writing)
+                assert os.read(reading, 100) == b"followed"
+                os.waitpid(child, 0)
+                os.close(reading)
+                eventually(lambda: ids(orders.instances()) == ["orders-2"])
+
+
+class TestDisk:
+    def test_a_process_starts_with_what_an_earlier_one_knew(self, face, tmp_path):
+        folder = tmp_path / "lists"
+
+        async def story():
+            with BlockingRegistry(entry(1, Tags=["a"], Meta={"v": "1"}), entry(2)) as registry:
+                async with face.access(url=registry.url) as access:
+                    async with access.resolver("orders", disk=folder) as orders:
+                        live = orders.snapshot()
+                        await face.eventually(lambda: list(folder.glob("orders-*.json")))
+                registry.fault = steps.reset()
+                async with face.access(url=registry.url) as access:
+                    async with access.resolver("orders", disk=folder) as orders:
+                        snapshot = orders.snapshot()
+                        assert (snapshot.source, snapshot.is_stale) == ("disk", True)
+                        assert snapshot.instances == live.instances
+                        assert snapshot.instances[0].meta == {"v": "1"}
+                        assert 0 <= snapshot.age < 30
+                        assert orders.pick().id == "orders-1"
+                        assert orders.snapshot().reason
+                    with pytest.raises(StaleList):
+                        async with access.resolver("orders", disk=folder, stale=StalePolicy.fail_now()) as strict:
+                            strict.pick()
+                    async with access.resolver("orders", disk=folder, tags="other") as other:
+                        assert other.snapshot().source == "nothing"
+                    async with access.resolver("orders", disk=folder) as orders:
+                        registry.change(entry(3))
+                        registry.fault = None
+                        await face.eventually(lambda: ids(orders.instances()) == ["orders-3"])
+                        assert orders.snapshot().source == "live"
+                        assert not orders.snapshot().is_stale
+
+        face.run(story)
+        (kept,) = folder.iterdir()
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert "orders-3" in kept.read_text()
+
+    def test_a_live_answer_goes_before_whatever_is_on_disk(self, face, tmp_path):
+        async def story():
+            with BlockingRegistry(entry(1)) as registry:
+                async with face.access(url=registry.url) as access:
+                    async with access.resolver("orders", disk=tmp_path):
+                        await face.eventually(lambda: list(tmp_path.glob("orders-*.json")))
+                registry.change()
+                async with face.access(url=registry.url) as access:
+                    async with access.resolver("orders", disk=tmp_path) as orders:
+                        assert orders.snapshot().source == "live"
+                        assert orders.instances() == ()
 
         face.run(story)

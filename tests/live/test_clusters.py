@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from consul_access import ConsulAccess, KeeperState, NoLeader, TokenUnknown, TtlCheck
+from consul_access import ConsulAccess, KeeperState, TtlCheck
 from tests.support.cluster import Cluster, one_name, paused
 
 TTL = 3.0

@@ -55,7 +55,11 @@ class Member(ConsulAgent):
 
     def mode(self) -> list[str]:
         expected = ["-server", f"-bootstrap-expect={len(self._peers)}"] if self._is_server else []
-        return [*expected, f"-data-dir={self.home / 'data'}", *(f"-retry-join={peer}:{self._lan}" for peer in self._peers)]
+        return [
+            *expected,
+            f"-data-dir={self.home / 'data'}",
+            *(f"-retry-join={peer}:{self._lan}" for peer in self._peers),
+        ]
 
     def forget(self) -> None:
         """Deletes its data; it must not be running."""
@@ -69,7 +73,11 @@ class Member(ConsulAgent):
             "client_addr": self.host,
             "retry_interval": "1s",
             "ports": {
-                "http": self.port, "dns": -1, "grpc": -1, "server": self._rpc, "serf_lan": self._lan,
+                "http": self.port,
+                "dns": -1,
+                "grpc": -1,
+                "server": self._rpc,
+                "serf_lan": self._lan,
                 "serf_wan": self._wan if self._is_server else -1,
             },
             "performance": {"raft_multiplier": 1},
