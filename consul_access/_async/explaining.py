@@ -17,8 +17,8 @@ from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries
 from consul_access.models.query import Query
 from consul_access.models.status import HealthPolicy
-from consul_access.rules.explaining import Facts, explain, identify, is_away, is_leaderless, likely_names
-from consul_access.rules.waiting import scope_of, words
+from consul_access.rules.explaining import Facts, explain, identify, is_away, likely_names, servers_are_silent
+from consul_access.rules.seeing import scope_of, words
 
 __all__ = ["AsyncInquiry"]
 
@@ -50,7 +50,7 @@ class AsyncInquiry:
         self._scope = scope_of(query)
         self._target: Target | None = None
         self._away: ConsulAccessError | None = None
-        self._leaderless: ConsulAccessError | None = None
+        self._silent: ConsulAccessError | None = None
 
     async def run(self) -> Explanation:
         """Gathers and judges."""
@@ -97,7 +97,7 @@ class AsyncInquiry:
 
     async def _fact(self, call: Call[T], *, of_servers: bool = False) -> T | ConsulAccessError:
         """The answer, or why there is none. Whoever has not answered is not asked again."""
-        missing = self._away or (self._leaderless if of_servers else None)
+        missing = self._away or (self._silent if of_servers else None)
         if missing is not None:
             return missing
         try:
@@ -108,11 +108,14 @@ class AsyncInquiry:
         except ClientClosed:
             raise
         except ConsulAccessError as error:
-            if is_away(error):
-                self._away = error
-            elif is_leaderless(error):
-                self._leaderless = error
+            self._note(error, of_servers=of_servers)
             return error
+
+    def _note(self, error: ConsulAccessError, *, of_servers: bool) -> None:
+        if of_servers and servers_are_silent(error):
+            self._silent = error
+        elif is_away(error):
+            self._away = error
 
     async def _identified(
         self, names: frozenset[str] | ConsulAccessError, local: Mapping[str, AgentService] | ConsulAccessError

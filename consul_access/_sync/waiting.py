@@ -24,16 +24,8 @@ from consul_access.models.query import Query
 from consul_access.models.status import HealthPolicy
 from consul_access.rules.blocking import Ask
 from consul_access.rules.filtering import admits
-from consul_access.rules.waiting import (
-    Surroundings,
-    Waiting,
-    Wanted,
-    is_hopeless,
-    scope_of,
-    wanted_of,
-    wants_outputs,
-    with_outputs,
-)
+from consul_access.rules.seeing import Surroundings, Wanted, scope_of, wanted_of, wants_outputs, with_outputs
+from consul_access.rules.waiting import Waiting, is_hopeless
 
 __all__ = ["Wait"]
 

@@ -21,12 +21,12 @@ from consul_access.models.status import HealthPolicy
 from consul_access.rules.facts import Case, Facts, known
 from consul_access.rules.filtering import admits
 from consul_access.rules.findings import findings
-from consul_access.rules.waiting import troubles, words
+from consul_access.rules.seeing import troubles, words
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import AgentService, Check, HealthEntry, Service
 
-__all__ = ["Facts", "explain", "identify", "is_away", "is_leaderless", "likely_names"]
+__all__ = ["Facts", "explain", "identify", "is_away", "likely_names", "servers_are_silent"]
 
 
 def is_away(error: ConsulAccessError) -> bool:
@@ -34,9 +34,9 @@ def is_away(error: ConsulAccessError) -> bool:
     return isinstance(error, (ConnectFailed, ConnectionLost, DeadlineExceeded))
 
 
-def is_leaderless(error: ConsulAccessError) -> bool:
-    """Whether the servers cannot answer, so that asking them more is a waste of time."""
-    return isinstance(error, NoLeader)
+def servers_are_silent(error: ConsulAccessError) -> bool:
+    """Whether the servers behind an agent cannot answer, so that asking them more is a waste of time."""
+    return isinstance(error, (NoLeader, DeadlineExceeded))
 
 
 def identify(

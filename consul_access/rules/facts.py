@@ -12,7 +12,7 @@ from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries
 from consul_access.models.query import Query, policy_of
 from consul_access.models.status import HealthPolicy
-from consul_access.rules.waiting import Surroundings, hidden, with_outputs, words
+from consul_access.rules.seeing import Surroundings, hidden, with_outputs, words
 
 __all__ = ["Case", "Facts", "known"]
 

@@ -20,7 +20,7 @@ from consul_access.models.address import Address
 from consul_access.models.explanation import Finding, FindingCode, Severity
 from consul_access.models.status import CheckStatus, HealthPolicy
 from consul_access.rules.filtering import admits
-from consul_access.rules.waiting import excerpt, similar_names
+from consul_access.rules.seeing import excerpt, similar_names
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import AgentService, Check, HealthEntry, Service
@@ -83,7 +83,8 @@ def _way(case: Case) -> Iterator[Finding]:
     failures = case.facts.failures()
     if case.facts.leader == "" and not any(isinstance(error, NoLeader) for error in failures):
         failures.append(NoLeader("the servers name no leader", operation="status.leader", address=case.facts.address))
-    for code, errors in _grouped(failures, lambda error: _failure(error)[0]).items():
+    answers = not isinstance(case.facts.agent, ConnectFailed | ConnectionLost | DeadlineExceeded)
+    for (code, text), errors in _grouped(failures, lambda error: _failure(error, agent_answers=answers)).items():
         first = errors[0]
         operations = ", ".join(dict.fromkeys(error.operation for error in errors if error.operation))
         said = f"{first.address}: " if first.address else ""
@@ -92,12 +93,14 @@ def _way(case: Case) -> Iterator[Finding]:
         yield Finding(
             code=code,
             severity=Severity.WARNING if mild else Severity.ERROR,
-            text=f"{_failure(first)[1].format(operations=operations)}: {said}",
+            text=f"{text.format(operations=operations)}: {said}",
             remedy=first.advice,
         )
 
 
-def _failure(error: ConsulAccessError) -> tuple[FindingCode, str]:
+def _failure(error: ConsulAccessError, *, agent_answers: bool) -> tuple[FindingCode, str]:
+    if agent_answers and isinstance(error, DeadlineExceeded):
+        return FindingCode.NOT_ANSWERED, "the agent answers, and the servers behind it do not answer {operations}"
     return next((code, text) for kind, code, text in _FAILURES if isinstance(error, kind))
 
 

@@ -495,3 +495,18 @@ def test_servers_without_a_leader(cluster, record_property):
         assert explanation.agent.node == cluster.agent.node
         with pytest.raises(NotReady, match="no leader"):
             access.wait_for("orders", timeout=10)
+
+
+def test_servers_that_say_nothing(cluster):
+    cluster.agent.register("orders", id="orders-1", port=80)
+    with ConsulAccess(url=cluster.agent.url, timeout=2.0) as access:
+        for server in cluster.servers:
+            server.pause()
+        begun = time.monotonic()
+        explanation = access.explain("orders")
+        assert time.monotonic() - begun < 10
+        for server in cluster.servers:
+            server.resume()
+    assert codes(explanation, Severity.ERROR) == {FindingCode.NOT_ANSWERED}
+    assert "the servers behind it do not answer" in one(explanation, "not_answered").text
+    assert explanation.agent.node == cluster.agent.node

@@ -23,7 +23,7 @@ from consul_access import (
 )
 from consul_access.models.catalog import AgentInfo, Node, PortEntry, Service, TaggedAddress
 from consul_access.models.explanation import AddressOrigin, PortOrigin
-from consul_access.rules.explaining import Facts, explain, identify, is_away, is_leaderless, likely_names
+from consul_access.rules.explaining import Facts, explain, identify, is_away, likely_names, servers_are_silent
 from consul_access.rules.filtering import admits
 from tests.support.entries import check, entries, entry
 
@@ -168,8 +168,19 @@ def test_servers_without_a_leader_are_told_even_if_nothing_failed_yet():
 def test_what_makes_further_questions_a_waste_of_time():
     assert is_away(DOWN)
     assert not is_away(DENIED)
-    assert is_leaderless(errors.NoLeader("none"))
-    assert not is_leaderless(DOWN)
+    assert servers_are_silent(errors.NoLeader("none"))
+    assert servers_are_silent(errors.DeadlineExceeded("silence"))
+    assert not servers_are_silent(DOWN)
+    assert not servers_are_silent(DENIED)
+
+
+def test_servers_that_say_nothing_are_told_from_an_agent_that_says_nothing():
+    silence = errors.DeadlineExceeded("silence", operation="health.service")
+    explanation = explain(facts(silence, found=silence))
+    assert codes(explanation) == {FindingCode.NOT_ANSWERED}
+    assert "the agent answers, and the servers" in text(explanation, FindingCode.NOT_ANSWERED)
+    everything = dict.fromkeys(["agent", "local", "local_checks", "leader", "names", "acls", "found", "node"], silence)
+    assert codes(explain(facts(silence, **everything))) == {FindingCode.AGENT_UNREACHABLE}
 
 
 # --- whether it is there ----------------------------------------------------------------------------------
