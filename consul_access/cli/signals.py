@@ -22,7 +22,7 @@ _OURS = ("SIGPIPE", "SIGALRM")
 _SI_KERNEL = 0x80
 """`si_code` of what the kernel itself sends, such as for a terminal (Linux, asm-generic/siginfo.h)."""
 _FROM_KEYS = frozenset({signal.SIGINT, signal.SIGQUIT})
-"""What is taken for the terminal's where senders are not told; a new window size then comes twice, which is harmless."""
+"""What is taken for the terminal's where senders are not told; a new window size comes twice, which does no harm."""
 
 
 class Sent(NamedTuple):
