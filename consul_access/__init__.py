@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
+    from consul_access._async.resolver import AsyncResolver as AsyncResolver
+    from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.registration import Registration as Registration
+    from consul_access._sync.resolver import Resolver as Resolver
+    from consul_access._sync.watching import Watch as Watch
     from consul_access.call import Call as Call
     from consul_access.call import Headers as Headers
     from consul_access.call import Repeat as Repeat
@@ -106,9 +110,13 @@ _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
     "_async.keeper": ("AsyncKeeper",),
     "_async.registration": ("AsyncRegistration",),
+    "_async.resolver": ("AsyncResolver",),
+    "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.keeper": ("Keeper",),
     "_sync.registration": ("Registration",),
+    "_sync.resolver": ("Resolver",),
+    "_sync.watching": ("Watch",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
         "AnswerTooLarge",

@@ -166,12 +166,24 @@ class AsyncTransport:
 
         return remove
 
-    async def aclose(self) -> None:
-        """Closes every connection; calls under way end with `ClientClosed`."""
+    async def aclose(self, *, lent: bool = False) -> None:
+        """Closes every connection; calls under way end with `ClientClosed`.
+
+        Args:
+            lent: the transport that was given belongs to somebody else and stays open.
+        """
         self._own.close()
-        for carrier in (self._foreign, *self._stock.values()):
+        for carrier in (None if lent else self._foreign, *self._stock.values()):
             if carrier is not None:
                 await carrier.aclose()
+
+    def tell(self, exchange: Exchange) -> None:
+        """Calls the hooks."""
+        for hook in self._hooks:
+            try:
+                hook(exchange)
+            except Exception:
+                log.exception("a hook failed; the call goes on")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(map(str, self._failover.targets))} {self._own!r}>"
@@ -354,11 +366,7 @@ class AsyncTransport:
             elapsed * 1000,
             course.attempts,
         )
-        for hook in self._hooks:
-            try:
-                hook(exchange)
-            except Exception:
-                log.exception("a hook failed; the call goes on")
+        self.tell(exchange)
 
 
 class _Course:
