@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
 
 from consul_access.errors import InvalidInput
 from consul_access.models.checks import TtlCheck
@@ -26,6 +26,8 @@ DRAIN: Final = 2.0
 class RegistrationOptions(TypedDict, total=False):
     """The further arguments of `ConsulAccess.registered`, with the same meaning."""
 
+    mode: Literal["agent", "catalog"]
+    node: str | None
     stop_timeout: float
     on_event: Callable[[KeeperEvent], object] | None
     fail_fast: bool

@@ -16,6 +16,10 @@ class Counting:
         self.seen = []
         self.deregistrations = 0
         self.refuse_next = False
+        self.held = threading.Event()
+        """Heartbeats are held back while it is not set."""
+        self.held.set()
+        self.holding = threading.Event()
         self.may_pass = threading.Event()
         self.may_pass.set()
         self.told = lambda what, value: None
@@ -27,6 +31,9 @@ class Counting:
             def _pass(self):
                 outer.seen.append((time.monotonic(), self.path))
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.path.startswith("/v1/agent/check/update/") and not outer.held.is_set():
+                    outer.holding.set()
+                    outer.held.wait(10)
                 if self.path.startswith("/v1/agent/service/deregister/"):
                     outer.deregistrations += 1
                     outer.may_pass.wait(5)
