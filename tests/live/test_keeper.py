@@ -559,7 +559,7 @@ def _maintained(agent):
 def test_several_processes_keep_one_registration_together_and_the_last_one_ends_it(consul, tmp_path):
     """A worker of a server is started as the others were, ended alone, killed; the service is there until the last."""
     (tmp_path / "worker.py").write_text(SHARING)
-    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT)}
+    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
 
     def begun():
         command = [sys.executable, str(tmp_path / "worker.py")]
@@ -595,7 +595,7 @@ def test_several_processes_keep_one_registration_together_and_the_last_one_ends_
 def test_who_leaves_while_the_last_of_the_others_is_killed_ends_it_in_order(consul, tmp_path):
     """Both were told to end; the one that was to do it did not come to it."""
     (tmp_path / "worker.py").write_text(SHARING.replace("shared=True", "shared=True, drain=20"))
-    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT)}
+    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, str(tmp_path / "worker.py")]
     workers = []
     try:
