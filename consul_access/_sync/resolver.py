@@ -30,8 +30,6 @@ FIRST_ANSWER = 10.0
 """Seconds that `start` waits for one; an agent without servers takes 7 to say so."""
 FIRST_ANSWER_OR_DISK = 2.0
 SAVED_EVERY = 5.0
-SILENCE = 90.0
-"""Seconds without any answer, not even an error, after which the engine itself must have stood still."""
 
 
 class Resolver:
@@ -63,6 +61,7 @@ class Resolver:
         self._instances: tuple[ServiceInstance, ...] = ()
         self._good_until = math.inf
         self._choose: Pick = self._not_started
+        self._prepared: Pick = self._nobody
         self._bell = Bell()
         self._end: Callable[[], None] | None = None
         self._answered = False
@@ -80,7 +79,7 @@ class Resolver:
             return self
         self._over = self._answered = False
         self._snapshot, self._instances = self._reading.blank, ()
-        self._choose = self._nobody
+        self._choose = self._prepared = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
         self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
@@ -181,10 +180,12 @@ class Resolver:
             snapshot = replace(self._snapshot, reason=snapshot.reason)
         before, self._snapshot, self._error = self._snapshot, snapshot, error
         self._answered = True
-        self._good_until = self._until(snapshot)
         if snapshot.instances is not before.instances:
             self._instances = distinct(snapshot.instances)
-            self._choose = self._chooser()
+            self._prepared = self._balancer.prepare(self._instances) if self._instances else self._nobody
+        self._good_until = self._stale.until(snapshot.stale_at)
+        # While the list is confirmed, and for a policy that keeps it for ever, a pick need not look at the clock.
+        self._choose = self._prepared if math.isinf(self._good_until) else self._while_good
         self._bell.ring()
 
     def _ended(self) -> None:
@@ -229,32 +230,16 @@ class Resolver:
 
     # --- how it chooses -----------------------------------------------------------------------------------
 
-    def _chooser(self) -> Pick:
-        """The balancer's choice; looked after by the clock only if the policy asks for that."""
-        if not self._instances:
-            return self._nobody
-        choose = self._balancer.prepare(self._instances)
-        if math.isinf(self._stale.seconds):
-            return choose
-        clock = time.monotonic
-
-        def guarded(key: str | None = None) -> ServiceInstance:
-            if clock() >= self._good_until:
-                self._too_old()
-            return choose(key)
-
-        return guarded
-
-    def _until(self, snapshot: ServiceSnapshot) -> float:
-        """Until when the snapshot is good enough, if nothing more is heard: not even that something is wrong."""
-        if snapshot.stale_at is not None:
-            return self._stale.until(snapshot.stale_at)
-        return (snapshot.answered_at or 0.0) + SILENCE + self._stale.seconds
+    def _while_good(self, key: str | None = None) -> ServiceInstance:
+        """A pick from a list that is stale, and good enough for a while."""
+        if time.monotonic() >= self._good_until:
+            self._too_old()
+        return self._prepared(key)
 
     def _too_old(self) -> NoReturn:
-        reason = self._snapshot.reason or "nothing was heard of the registry"
         raise StaleList(
-            f"the list of {self._name!r} is {self.snapshot().age:.0f} s old and cannot be confirmed ({reason}); "
+            f"the list of {self._name!r} is {self.snapshot().age:.0f} s old and cannot be confirmed "
+            f"({self._snapshot.reason}); "
             f"the policy is to {self._stale}"
         ) from self._error
 

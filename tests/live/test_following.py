@@ -186,6 +186,8 @@ class TestOutages:
 
         async def story():
             async with face.access(url=agent.url) as access, access.resolver("orders") as orders:
+                await face.eventually(lambda: access._engine._hub._blocked == 1)
+                await face.sleep(0.1)  # it has reached the agent by then
                 agent.restart()
                 await face.eventually(lambda: "vanished" in orders.snapshot().reason, within=20)
                 assert orders.snapshot().is_stale
