@@ -80,6 +80,18 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.balancing import Balancer as Balancer
+    from consul_access.rules.balancing import Dice as Dice
+    from consul_access.rules.balancing import FeedbackBalancer as FeedbackBalancer
+    from consul_access.rules.balancing import LeastOutstandingBalancer as LeastOutstandingBalancer
+    from consul_access.rules.balancing import NearestBalancer as NearestBalancer
+    from consul_access.rules.balancing import Pick as Pick
+    from consul_access.rules.balancing import PowerOfTwoBalancer as PowerOfTwoBalancer
+    from consul_access.rules.balancing import PreferringBalancer as PreferringBalancer
+    from consul_access.rules.balancing import RandomBalancer as RandomBalancer
+    from consul_access.rules.balancing import RoundRobinBalancer as RoundRobinBalancer
+    from consul_access.rules.balancing import StickyBalancer as StickyBalancer
+    from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
     from consul_access.settings import ConsulSettings as ConsulSettings
@@ -149,6 +161,20 @@ _ROOMS = {
     "models.query": ("Query",),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.balancing": (
+        "Balancer",
+        "Dice",
+        "FeedbackBalancer",
+        "LeastOutstandingBalancer",
+        "NearestBalancer",
+        "Pick",
+        "PowerOfTwoBalancer",
+        "PreferringBalancer",
+        "RandomBalancer",
+        "RoundRobinBalancer",
+        "StickyBalancer",
+        "WeightedBalancer",
+    ),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),

@@ -56,12 +56,16 @@ class AsyncFinding(AsyncSending):
         warn("serach_service is now spelt search_service", DeprecationWarning, stacklevel=2)
         return await self.search_service(name, **query)
 
-    async def resolve(self, name: str, *, balancer: str | Balancer = "random", **query: Unpack[Query]) -> Address:
+    async def resolve(
+        self, name: str, *, balancer: str | Balancer = "random", key: str | None = None, **query: Unpack[Query]
+    ) -> Address:
         """The address of one instance.
 
         Args:
             name: the service.
-            balancer: how to choose: `random`, or any `Balancer`.
+            balancer: how to choose: a name (`random`, `weighted`, `sticky`, ...), or a `Balancer`, which then remembers
+                from one call to the next.
+            key: what a `sticky` balancer sticks to, such as a user's id.
             query: narrows the search; see `Query`.
 
         Raises:
@@ -69,10 +73,10 @@ class AsyncFinding(AsyncSending):
         """
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         found = await self.instances(name, **query)
-        callable_ones = [instance for instance in found if instance.port]
+        callable_ones = tuple(instance for instance in found if instance.is_callable)
         if not callable_ones:
             raise NoInstances(_nobody(name, len(found), query), operation="health.service")
-        return choose.pick(callable_ones).address
+        return choose.prepare(callable_ones)(key).address
 
     async def instances(self, name: str, **query: Unpack[Query]) -> Entries[ServiceInstance]:
         """The instances of a service that the health policy admits; `passing` by default.
@@ -111,7 +115,7 @@ class AsyncFinding(AsyncSending):
 
 def _nobody(name: str, unusable: int, query: Query) -> str:
     if unusable:
-        return f"all {unusable} instances of {name!r} have registered no port"
+        return f"all {unusable} instances of {name!r} have registered no port or no address that can be called"
     policy = query.get("policy", "passing")
     narrowed = ", ".join(f"{key}={value!r}" for key, value in query.items() if key != "policy")
     return (
