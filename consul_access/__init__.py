@@ -89,6 +89,18 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.balancing import Balancer as Balancer
+    from consul_access.rules.balancing import Dice as Dice
+    from consul_access.rules.balancing import FeedbackBalancer as FeedbackBalancer
+    from consul_access.rules.balancing import LeastOutstandingBalancer as LeastOutstandingBalancer
+    from consul_access.rules.balancing import NearestBalancer as NearestBalancer
+    from consul_access.rules.balancing import Pick as Pick
+    from consul_access.rules.balancing import PowerOfTwoBalancer as PowerOfTwoBalancer
+    from consul_access.rules.balancing import PreferringBalancer as PreferringBalancer
+    from consul_access.rules.balancing import RandomBalancer as RandomBalancer
+    from consul_access.rules.balancing import RoundRobinBalancer as RoundRobinBalancer
+    from consul_access.rules.balancing import StickyBalancer as StickyBalancer
+    from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
     from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
@@ -166,6 +178,20 @@ _ROOMS = {
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.balancing": (
+        "Balancer",
+        "Dice",
+        "FeedbackBalancer",
+        "LeastOutstandingBalancer",
+        "NearestBalancer",
+        "Pick",
+        "PowerOfTwoBalancer",
+        "PreferringBalancer",
+        "RandomBalancer",
+        "RoundRobinBalancer",
+        "StickyBalancer",
+        "WeightedBalancer",
+    ),
     "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "rules.staleness": ("StalePolicy",),

@@ -15,13 +15,14 @@ from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput, 
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.snapshot import ServiceSnapshot
+from consul_access.rules.balancing import Balancer, FeedbackBalancer
 from consul_access.rules.comparing import distinct
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access._live.reading import InstancesReading
     from consul_access.disk import Shelf
-    from consul_access.rules.rotating import Pick, Preparing
+    from consul_access.rules.balancing import Pick
 
 __all__ = ["AsyncResolver"]
 
@@ -43,13 +44,14 @@ class AsyncResolver:
         engine: AsyncEngine,
         reading: InstancesReading,
         *,
-        balancer: Preparing,
+        balancer: Balancer,
         stale: StalePolicy,
         shelf: Shelf | None,
     ) -> None:
         self._engine = engine
         self._reading = reading
         self._balancer = balancer
+        self._feedback = balancer if isinstance(balancer, FeedbackBalancer) else None
         self._stale = stale
         self._shelf = shelf
         self._keeping: Worker | None = None
@@ -131,17 +133,25 @@ class AsyncResolver:
         """What is known now, with its age."""
         return self._snapshot.at(time.monotonic())
 
-    def report(self, address: Address | ServiceInstance, ok: bool, elapsed: float) -> None:
-        """Tells the balancer how a call went; those that do not care ignore it.
+    def started(self, address: Address | ServiceInstance) -> None:
+        """Tells the balancer that a call begins; one that does not care ignores it.
+
+        Args:
+            address: who is called. `report` has to follow, once.
+        """
+        if self._feedback is not None:
+            self._feedback.started(_address(address))
+
+    def report(self, address: Address | ServiceInstance, ok: bool | None, elapsed: float) -> None:
+        """Tells the balancer how a call went; one that does not care ignores it.
 
         Args:
             address: who was called.
-            ok: whether it answered as it should.
+            ok: whether the instance did its part; None when the caller gave up before that was known.
             elapsed: after how many seconds.
         """
-        report: Callable[[Address, bool, float], None] | None = getattr(self._balancer, "report", None)
-        if report is not None:
-            report(address.address if isinstance(address, ServiceInstance) else address, ok, elapsed)
+        if self._feedback is not None:
+            self._feedback.report(_address(address), ok, elapsed)
 
     async def wait_ready(self, timeout: float = 30.0, *, at_least: int = 1) -> tuple[ServiceInstance, ...]:
         """Waits until there is somebody to call.
@@ -263,3 +273,7 @@ class AsyncResolver:
 
     def _gone(self, key: str | None = None) -> NoReturn:  # noqa: ARG002 - a pick as any other
         raise ClientClosed(f"the resolver of {self._name!r} was ended")
+
+
+def _address(called: Address | ServiceInstance) -> Address:
+    return called.address if isinstance(called, ServiceInstance) else called

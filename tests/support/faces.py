@@ -85,7 +85,7 @@ class Awaited:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         if isinstance(inner, Resolver):
-            self.plain = frozenset({"pick", "instances", "snapshot", "report"})
+            self.plain = frozenset({"pick", "instances", "snapshot", "started", "report"})
 
     def __getattr__(self, name: str) -> Any:
         if name == "aclose":
