@@ -11,6 +11,7 @@ from consul_access import (
     AsyncKeeper,
     AsyncRegistration,
     AsyncRegistry,
+    AsyncResolver,
     Call,
     CatalogEntry,
     CheckStatus,
@@ -24,7 +25,11 @@ from consul_access import (
     KeeperState,
     Registration,
     Registry,
+    Resolver,
     ServiceInstance,
+    ServiceSnapshot,
+    ServicesSnapshot,
+    StalePolicy,
     TtlCheck,
 )
 
@@ -43,6 +48,17 @@ def threads(access: ConsulAccess) -> None:
         assert_type(keeper, Keeper)
         assert_type(keeper.state, KeeperState)
         assert_type(keeper.last_ok, datetime | None)
+    with access.resolver("web", tags="a", stale=StalePolicy.keep_for(60), balancer="weighted") as web:
+        assert_type(web, Resolver)
+        assert_type(web.pick(key="k"), ServiceInstance)
+        assert_type(web.wait_ready(5, at_least=2), tuple[ServiceInstance, ...])
+        assert_type(web.snapshot(), ServiceSnapshot)
+    for snapshot in access.watch(["web", "db"], policy="any"):
+        assert_type(snapshot, ServiceSnapshot)
+        assert_type(snapshot.diff.added, tuple[ServiceInstance, ...])
+    for services in access.watch_services():
+        assert_type(services, ServicesSnapshot)
+    access.on_change("web", lambda snapshot: snapshot.index).stop()
     assert_type(access.send(Call("raw", "GET", "/v1/status/leader", read=lambda reply: reply.status)), int)
     access.register_service("web", port=80, checks=[HttpCheck(path="/x"), TtlCheck(30)], meta={"a": "b"})
     access.instances("web", polcy="any")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
@@ -56,6 +72,12 @@ async def tasks(access: AsyncConsulAccess) -> None:
     async with access.registered("web", port=80) as keeper:
         assert_type(keeper, AsyncKeeper)
         assert_type(await keeper.stop(), bool)
+    async with access.resolver("web") as web:
+        assert_type(web, AsyncResolver)
+        assert_type(web.pick(), ServiceInstance)
+        assert_type(await web.wait_ready(), tuple[ServiceInstance, ...])
+    async for snapshot in access.watch("web"):
+        assert_type(snapshot, ServiceSnapshot)
     async with access, await access.register_service("web", "10.0.0.5", 80) as registration:
         assert_type(await registration.deregister(), bool)
 
