@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from consul_access.errors import NoInstances as NoInstances
     from consul_access.errors import NoLeader as NoLeader
     from consul_access.errors import NotFound as NotFound
+    from consul_access.errors import NotReady as NotReady
     from consul_access.errors import OutcomeUnknown as OutcomeUnknown
     from consul_access.errors import PermissionDenied as PermissionDenied
     from consul_access.errors import PoolExhausted as PoolExhausted
@@ -76,10 +77,17 @@ if TYPE_CHECKING:
     from consul_access.models.checks import TtlCheck as TtlCheck
     from consul_access.models.checks import UdpCheck as UdpCheck
     from consul_access.models.definition import ServiceDefinition as ServiceDefinition
+    from consul_access.models.explanation import Explanation as Explanation
+    from consul_access.models.explanation import Finding as Finding
+    from consul_access.models.explanation import FindingCode as FindingCode
+    from consul_access.models.explanation import InstanceVerdict as InstanceVerdict
+    from consul_access.models.explanation import Severity as Severity
     from consul_access.models.filters import F as F
     from consul_access.models.instance import ServiceInstance as ServiceInstance
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
+    from consul_access.models.progress import Progress as Progress
+    from consul_access.models.progress import ProgressKind as ProgressKind
     from consul_access.models.query import Query as Query
     from consul_access.models.snapshot import Changed as Changed
     from consul_access.models.snapshot import Diff as Diff
@@ -139,6 +147,7 @@ _ROOMS = {
         "NoInstances",
         "NoLeader",
         "NotFound",
+        "NotReady",
         "OutcomeUnknown",
         "PermissionDenied",
         "PoolExhausted",
@@ -171,9 +180,11 @@ _ROOMS = {
         "UdpCheck",
     ),
     "models.definition": ("ServiceDefinition",),
+    "models.explanation": ("Explanation", "Finding", "FindingCode", "InstanceVerdict", "Severity"),
     "models.filters": ("F",),
     "models.instance": ("ServiceInstance",),
     "models.meta": ("Entries", "QueryMeta"),
+    "models.progress": ("Progress", "ProgressKind"),
     "models.query": ("Query",),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
