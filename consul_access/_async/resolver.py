@@ -83,9 +83,15 @@ class AsyncResolver:
         self._choose = self._prepared = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
-        await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+        try:
+            await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+            if self._shelf is not None:
+                await self._use(self._shelf)
+        except BaseException:  # cancelled or interrupted: nobody calls stop() then
+            self._end()
+            self._end = None
+            raise
         if self._shelf is not None:
-            await self._use(self._shelf)
             self._keeping = Worker(self._keep, f"consul-access keeping {self._name}")
         return self
 

@@ -322,6 +322,9 @@ class Hub:
         except ConsulAccessError as error:
             log.debug("who leads cannot be asked here: %s", error)
             trouble = ""
+        except Exception:  # such as a token function's own
+            log.exception("asking who leads failed in a way that was not foreseen; the watches go on")
+            trouble = ""
         finally:
             self._probing = False
             self._probed_at = time.monotonic()

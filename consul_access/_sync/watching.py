@@ -63,7 +63,7 @@ class Engine:
         tell: Callable[[Any, ConsulAccessError | None], None],
         over: Callable[[], None],
     ) -> Callable[[], None]:
-        """Has somebody told what is known of a question; returns what ends that, from any thread or task.
+        """Has somebody told what is known of a question; returns what ends that.
 
         Args:
             reading: the question.
