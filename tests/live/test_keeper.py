@@ -583,6 +583,22 @@ def test_an_agent_that_dies_is_noticed_at_once_and_one_that_waits_is_ended_at_on
     face.run(story)
 
 
+def test_one_that_waits_can_be_ended_and_begun_again(face, consul):
+    async def story():
+        async with face.access(url=consul.url) as access:
+            keeper = access.registered("orders", port=8080, check=None, id="orders-1")
+            for _ in range(3):
+                await keeper.start()
+                await face.eventually(lambda: keeper._watching, what="it waits for a change")
+                assert await keeper.stop()
+                assert keeper.state is KeeperState.STOPPED
+                assert keeper.re_registrations == 0
+                assert consul.read("/v1/agent/services") == {}
+            assert len(access._seats) == 16
+
+    face.run(story)
+
+
 def test_at_most_16_keepers_of_a_client_hold_a_connection_for_it(face, consul):
     async def story():
         async with face.access(url=consul.url) as access:
