@@ -95,7 +95,7 @@ def test_a_health_function_drives_the_status(face, server):
     async def story():
         async with face.access(url=server.url) as access:
             async with kept(access, health=lambda: (answers[-1], "says the service")):
-                assert passing(server) == ["orders-1"]
+                await face.eventually(lambda: passing(server) == ["orders-1"], within=BEAT + SERVER)
                 answers.append("warning")
                 await face.eventually(lambda: check(server)["Status"] == "warning", within=BEAT + SERVER)
                 assert check(server)["Output"].endswith("\nsays the service")
