@@ -155,10 +155,10 @@ class AsyncKeeper:
         self._rule = Keeping(
             place.definition.id, beat, spread=random.uniform, now=time.monotonic(), moves=place.may_move
         )
-        self._process = os.getpid()
         self._ending = exits.Once()
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._over = False
+        self._process = os.getpid()  # from here on it can be stopped, also by another thread
         exits.add(self, self._farewell)
         try:
             await self._first()

@@ -156,10 +156,10 @@ class Keeper:
         self._rule = Keeping(
             place.definition.id, beat, spread=random.uniform, now=time.monotonic(), moves=place.may_move
         )
-        self._process = os.getpid()
         self._ending = exits.Once()
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._over = False
+        self._process = os.getpid()  # from here on it can be stopped, also by another thread
         exits.add(self, self._farewell)
         try:
             self._first()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from consul_access.call import Call, Reply, path
 from consul_access.decoding import decode_list
@@ -20,12 +20,26 @@ from consul_access.rules.filtering import admits, asked_of_agent
 if TYPE_CHECKING:
     from consul_access.models.catalog import Check, HealthEntry
 
-__all__ = ["checks", "instances", "node", "service", "state"]
+__all__ = ["Watched", "checks", "instances", "node", "service", "state", "watched"]
 
 
 class _Standing(Protocol):
     @property
     def standing(self) -> Standing: ...
+
+
+class Watched(NamedTuple):
+    """A question that is asked again and again.
+
+    Args:
+        call: the question.
+        kind: how an entry of its answer is read; None when the answer has to be read as a whole.
+        policy: what the agent cannot sort out is sorted out with this.
+    """
+
+    call: Call[Entries[ServiceInstance]]
+    kind: type[ServiceInstance] | None
+    policy: HealthPolicy
 
 
 T = TypeVar("T", bound=_Standing)
@@ -48,6 +62,15 @@ def instances(
     if "max_heartbeat_age" in query:
         return _flat(_heard_of(name, query, policy, now))
     return _service(name, query, policy, ServiceInstance)
+
+
+def watched(name: str, *, now: Callable[[], float], **query: Unpack[Query]) -> Watched:
+    """The same question as `instances`, for whoever asks it again and again and reads the answers by entry."""
+    policy = policy_of(query) or HealthPolicy.PASSING
+    if "max_heartbeat_age" in query:
+        return Watched(_flat(_heard_of(name, query, policy, now)), None, policy)
+    kind = _PASSING if policy is HealthPolicy.PASSING else ServiceInstance
+    return Watched(_service(name, query, policy, ServiceInstance), kind, policy)
 
 
 def service(name: str, *, now: Callable[[], float] | None = None, **query: Unpack[Query]) -> Call[Entries[HealthEntry]]:

@@ -16,7 +16,9 @@ from consul_access import (
     CheckStatus,
     ConsulAccess,
     Entries,
+    Explanation,
     F,
+    FindingCode,
     HealthEntry,
     HealthPolicy,
     HttpCheck,
@@ -38,6 +40,11 @@ def threads(access: ConsulAccess) -> None:
     assert_type(access.catalog("web", datacenter="dc2"), Entries[CatalogEntry])
     assert_type(access.instances("web")[0].status, CheckStatus)
     assert_type(access.services()["web"], list[str])
+    assert_type(access.wait_for("web", at_least=2, timeout="1m", tags="a"), Entries[ServiceInstance])
+    assert_type(access.wait_for_all(["web"], on_progress=print), dict[str, Entries[ServiceInstance]])
+    assert_type(access.wait_for_all({"web": 2}, on_progress=lambda progress: progress.kind)["web"][0].port, int)
+    assert_type(access.explain("web", policy="any"), Explanation)
+    assert_type(access.explain("web").findings[0].code, FindingCode)
     assert_type(access.register_service("web", "10.0.0.5", 80, check=TtlCheck("15s")), Registration)
     assert_type(access.deregister_service("web-1"), bool)
     with access.registered("web", port=80, on_event=lambda event: event.kind, health=lambda: True) as keeper:
@@ -58,6 +65,8 @@ def threads(access: ConsulAccess) -> None:
 async def tasks(access: AsyncConsulAccess) -> None:
     assert_type(await access.search_service("web"), list[Address])
     assert_type(await access.instances("web"), Entries[ServiceInstance])
+    assert_type(await access.wait_for("web"), Entries[ServiceInstance])
+    assert_type((await access.explain("web")).is_discoverable, bool)
     assert_type(await access.register_service("web", "10.0.0.5", 80), AsyncRegistration)
     async with access.registered("web", port=80) as keeper:
         assert_type(keeper, AsyncKeeper)
