@@ -7,7 +7,6 @@ of the loop, so that a traceback shows the caller, the method, the sending and t
 
 from __future__ import annotations
 
-import base64
 import logging
 import random
 import sys
@@ -24,7 +23,7 @@ from consul_access.hooks import Exchange, Hook
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
-from consul_access.settings import ConsulSettings, ssl_context
+from consul_access.settings import ClientSettings, ssl_context
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ log = logging.getLogger("consul_access")
 FRESH_TOKEN_PAUSE = 0.5
 """Servers that lag behind refuse a token made a moment ago (seen for up to 0.4 s); it gets one more chance."""
 REMEMBERED_HEADERS = 64
+OWN_HEADERS = (("User-Agent", f"consul-access/{__version__}"), ("Accept", "application/json"))
 
 
 class Transport:
@@ -58,7 +58,7 @@ class Transport:
 
     def __init__(
         self,
-        settings: ConsulSettings,
+        settings: ClientSettings,
         *,
         meaning: Callable[[int, str], Meaning],
         transport: httpx.BaseTransport | None = None,
@@ -76,7 +76,7 @@ class Transport:
         self._stock: dict[bool, ForeignCarrier] = {}
         self._failover = Failover(settings.targets)
         self._hooks: tuple[Hook, ...] = ()
-        self._scope = _scope(settings)
+        self._scope = settings.scope()
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
 
@@ -123,6 +123,11 @@ class Transport:
                 broken.error.address = str(target)
                 failure = broken
         raise failure.error from failure.__cause__
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The servers in use."""
+        return self._failover.targets
 
     def add_hook(self, hook: Hook) -> Callable[[], None]:
         """Has the hook called after every exchange; returns what takes it away again."""
@@ -198,11 +203,11 @@ class Transport:
         self._headers[wanted] = headers
 
     def _pairs(self, target: Target, token: str | None, has_body: bool) -> tuple[tuple[str, str], ...]:
-        pairs = _fixed_headers(self.settings)
+        pairs = (*OWN_HEADERS, *self.settings.fixed_headers())
         if has_body:
             pairs = (*pairs, ("Content-Type", "application/json"))
         if token:
-            pairs = (*pairs, ("X-Consul-Token", token))
+            pairs = (*pairs, *self.settings.token_headers(token))
         if self.settings.compress or (self.settings.compress is None and not target.is_local):
             pairs = (*pairs, ("Accept-Encoding", "gzip"))
         return pairs
@@ -244,12 +249,16 @@ class Transport:
         if course.token_tried:
             return failed
         course.token_tried = True
-        renewed = settled(self.settings.token.refresh())
+        renewed = self._renewed(token)
         if renewed and renewed != token:
             return Failed(failed.error, applied=False, wait=0.0, again=True)
         if token and hash(token) != self._trusted:
             return Failed(failed.error, applied=False, wait=FRESH_TOKEN_PAUSE, again=True)
         return failed
+
+    def _renewed(self, _refused: str | None) -> str | None:
+        """The token from its origin, after this one was refused."""
+        return settled(self.settings.token.refresh())
 
     # --- and further ones ---------------------------------------------------------------------------------
 
@@ -364,20 +373,3 @@ def _is_patched(module: str, name: str) -> bool:
         return False
     method = getattr(loaded, name).handle_request
     return not method.__module__.startswith(module)
-
-
-def _fixed_headers(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
-    headers = (("User-Agent", f"consul-access/{__version__}"), ("Accept", "application/json"))
-    if settings.http_auth is None:
-        return headers
-    user, password = settings.http_auth
-    pair = base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
-    return (*headers, ("Authorization", f"Basic {pair}"))
-
-
-def _scope(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
-    """The settings' defaults as query pairs, ready to be appended."""
-    from urllib.parse import quote
-
-    named = (("dc", settings.datacenter), ("ns", settings.namespace), ("partition", settings.partition))
-    return tuple((name, f"{name}={quote(value, safe='')}") for name, value in named if value)

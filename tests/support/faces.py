@@ -15,7 +15,18 @@ from typing import Any, TypeVar
 import anyio
 import httpx
 
-from consul_access import AsyncConsulAccess, ConsulAccess, Keeper, Registration
+from consul_access import (
+    AsyncConsulAccess,
+    AsyncEtcdRegistry,
+    ConsulAccess,
+    EtcdRegistry,
+    Keeper,
+    KeyWatch,
+    Kubernetes,
+    KubernetesWatch,
+    Lease,
+    Registration,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +64,16 @@ class Face:
             with ConsulAccess(*args, **kwargs) as client:
                 yield Awaited(client)
 
+    @asynccontextmanager
+    async def etcd(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """A client of etcd, closed at the end of the block."""
+        if self.is_async:
+            async with AsyncEtcdRegistry(*args, **kwargs) as etcd:
+                yield etcd
+        else:
+            with EtcdRegistry(*args, **kwargs) as client:
+                yield Awaited(client)
+
     async def sleep(self, seconds: float) -> None:
         """Lets everything else go on for so long."""
         if self.is_async:
@@ -78,6 +99,8 @@ class Awaited:
     """A thing of the threads' face with methods that can be awaited."""
 
     plain = frozenset({"on_exchange"})
+    managers = frozenset({"registered", "watch", "watch_key", "watch_prefix"})
+    """Methods that give a context manager at once, on both faces."""
     """Methods that are not awaited on the other face either."""
 
     def __init__(self, inner: Any) -> None:
@@ -87,16 +110,27 @@ class Awaited:
         if name == "aclose":
             name = "close"
         value = getattr(self._inner, name)
+        if isinstance(value, Kubernetes):
+            return Awaited(value)
         if not inspect.ismethod(value) or name in self.plain or name.startswith("_"):
             return value
 
-        if name == "registered":  # gives a context manager, on both faces
+        if name in self.managers:
             return lambda *args, **kwargs: Awaited(value(*args, **kwargs))
 
         async def method(*args: Any, **kwargs: Any) -> Any:
-            return wrapped(value(*args, **kwargs))
+            return wrapped(value(*(unwrapped(one) for one in args), **kwargs))
 
         return method
+
+    def __aiter__(self) -> Awaited:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self._inner)
+        except StopIteration:
+            raise StopAsyncIteration from None
 
     def __repr__(self) -> str:
         return repr(self._inner)
@@ -110,4 +144,8 @@ class Awaited:
 
 
 def wrapped(result: Any) -> Any:
-    return Awaited(result) if isinstance(result, Registration | Keeper) else result
+    return Awaited(result) if isinstance(result, Registration | Keeper | Lease | KeyWatch | KubernetesWatch) else result
+
+
+def unwrapped(value: Any) -> Any:
+    return value._inner if isinstance(value, Awaited) else value
