@@ -126,6 +126,14 @@ def etcd_cluster() -> Iterator[Callable[..., EtcdCluster]]:
         yield lambda *args, **kwargs: stack.enter_context(EtcdCluster(*args, **kwargs))
 
 
+@pytest.fixture(params=RELEASES)
+def etcd_with_users(request: pytest.FixtureRequest) -> Iterator[EtcdServer]:
+    """A real etcd that knows `ann` (annpw), who may use what is below `ann/`; a login is good for 4 s."""
+    with EtcdServer(request.param, token_ttl=4) as server:
+        server.enable_users({"ann": ("annpw", "ann/")})
+        yield server
+
+
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Authority]:
     """Issues certificates with and without a CommonName."""

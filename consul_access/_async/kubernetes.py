@@ -176,6 +176,8 @@ class AsyncKubernetesWatch:
         while True:
             event = await anext(self._events)
             self._store.take(event)
+            if self._events.pending:  # what came together is told together
+                continue
             found = self._meant()
             if found != self._told:
                 self._told = found

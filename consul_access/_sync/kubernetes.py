@@ -175,6 +175,8 @@ class KubernetesWatch:
         while True:
             event = next(self._events)
             self._store.take(event)
+            if self._events.pending:  # what came together is told together
+                continue
             found = self._meant()
             if found != self._told:
                 self._told = found

@@ -153,7 +153,7 @@ class Transport:
     def _attempt(self, course: _Course) -> Reply | Failed:
         course.attempts += 1
         begun = time.monotonic()
-        target = course.target or self._failover.order(begun)[0]
+        target = course.target or self._next(course, begun)
         token = settled(self.settings.token.read())
         outcome = self._exchange(course, target, token)
         if isinstance(outcome, Reply):
@@ -162,12 +162,20 @@ class Transport:
         else:
             course.applied |= outcome.applied
             if outcome.error.retryable and not isinstance(outcome.error, PoolExhausted):
+                course.failed.append(target)
                 self._failover.failed(target, time.monotonic())
             elif isinstance(outcome.error, TokenUnknown):
                 outcome = self._with_new_token(course, outcome, token)
         if self._hooks or log.isEnabledFor(logging.DEBUG):
             self._report(course, target, outcome, time.monotonic() - begun)
         return outcome
+
+    def _next(self, course: _Course, now: float) -> Target:
+        """The server to ask next: as failover has it, but first those that this call has not met in vain."""
+        order = self._failover.order(now)
+        if course.attempts == 1:
+            return order[0]
+        return next((target for target in order if target not in course.failed), order[0])
 
     def _exchange(self, course: _Course, target: Target, token: str | None) -> Reply | Failed:
         call = course.call
@@ -340,7 +348,7 @@ class Transport:
 class _Course:
     """What one call has been through so far."""
 
-    __slots__ = ("applied", "attempts", "call", "deadline", "started", "target", "token_tried")
+    __slots__ = ("applied", "attempts", "call", "deadline", "failed", "started", "target", "token_tried")
 
     def __init__(self, call: Call[Any], target: Target | None, total: float) -> None:
         self.call = call
@@ -349,6 +357,7 @@ class _Course:
         self.deadline = self.started + total
         self.attempts = 0
         self.applied = False
+        self.failed: list[Target] = []
         self.token_tried = False
 
 

@@ -87,6 +87,11 @@ class KeyWatch:
         return time.monotonic() - self._since if self._state is KeyWatchState.SUSPENDED else 0.0
 
     @property
+    def pending(self) -> int:
+        """How many events have come and were not asked for yet."""
+        return len(self._events)
+
+    @property
     def next_revision(self) -> int:
         """The revision to give as `start_revision` to go on from here, also after the process has ended; 0 before it
         has begun."""
@@ -199,7 +204,8 @@ class KeyWatch:
                 self._confirm(number)
             return True
         if step.then is Then.RESYNC:
-            self._behind.add(number)
+            # All of the ranges, so that what is told of them next belongs together.
+            self._behind.update(range(len(self._ranges)))
             log.info("what happened to %r is compacted away; reading all of it", self._ranges[number].key)
         elif step.then is Then.RENEW and not self._renewed:
             self._renewed = True

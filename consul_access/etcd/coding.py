@@ -78,7 +78,8 @@ def key_value(pair: Mapping[str, Any]) -> KeyValue:
     """A key and its value."""
     get = pair.get
     try:
-        key, value = a2b_base64(get("key", "")), a2b_base64(get("value", ""))
+        key = a2b_base64(get("key", ""), strict_mode=True)
+        value = a2b_base64(get("value", ""), strict_mode=True)
     except Error as error:
         raise ValueError(f"no base64: {error}") from error
     lease = int(get("lease", 0))

@@ -2,8 +2,8 @@
 
 Objects are stored as protobuf in an envelope (`k8s\\0`), as JSON (`--storage-media-type=application/json`), or
 encrypted. The decoder makes of the first what the API itself answers with, so that models read one shape only. It
-knows the fields that services and endpoints have (kubernetes/api, `generated.proto`) and skips all others, so that newer
-versions can be read. It never writes, and no damaged value makes it fail in any other way than with `BadValue`.
+knows the fields that services and endpoints have (kubernetes/api, `generated.proto`) and skips all others, so that
+newer versions can be read. It never writes, and no damaged value makes it fail otherwise than with `BadValue`.
 """
 
 from __future__ import annotations

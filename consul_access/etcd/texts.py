@@ -102,6 +102,13 @@ _TEXTS: tuple[_Text, ...] = (
     _Text("request timed out", NoLeader, "the members could not agree in time", applied=True),
     _Text("context deadline exceeded", NoLeader, "the members could not agree in time", applied=True),
     _Text("too many requests", RateLimited, "etcd asks to slow down"),
+    _Text(
+        "connection closed",
+        Unavailable,
+        "the gateway lost the way to its own server",
+        applied=True,
+        advice=f"The same call may succeed later. If every call is answered so: {_BACKEND_TLS}",
+    ),
     _Text("404 page not found", GatewayUnusable, "this port serves no JSON gateway", advice=_GATEWAY_OFF),
 )
 
@@ -167,6 +174,8 @@ def meaning_of(message: str, code: int | None, *, status: int = 200) -> Meaning:
         status: the HTTP status.
     """
     folded = message.lower()
+    if folded.strip() == "not found":  # the whole text: nothing serves this path
+        return Meaning(FeatureDisabled, "this version of etcd has no such call", applied=False)
     for known in _TEXTS:
         if known.fragment in folded:
             return Meaning(known.error, known.message, known.applied, known.advice or ADVICE.get(known.error, ""))
