@@ -319,7 +319,7 @@ class EtcdRegistry:
 
     @property
     def endpoints(self) -> tuple[Target, ...]:
-        """The members in use: those configured, then those discovered."""
+        """The members in use, those configured before those discovered."""
         return self._gateway.targets
 
     @property

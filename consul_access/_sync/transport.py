@@ -18,7 +18,14 @@ from consul_access._pairs.threads import settled, sleep
 from consul_access._sync.carrier import Carrier
 from consul_access._version import __version__
 from consul_access.call import Call, Repeat, Reply
-from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
+from consul_access.errors import (
+    BadAnswer,
+    ConnectFailed,
+    ConsulAccessError,
+    DeadlineExceeded,
+    PoolExhausted,
+    TokenUnknown,
+)
 from consul_access.hooks import Exchange, Hook
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
@@ -108,7 +115,7 @@ class Transport:
         if isinstance(outcome, Reply):
             return outcome
         elapsed = time.monotonic() - course.started
-        raise conclude(call, outcome, attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+        raise conclude(call, course.telling(outcome), attempts=course.attempts, elapsed=elapsed, applied=course.applied)
 
     def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
@@ -161,6 +168,8 @@ class Transport:
             self._trusted = hash(token)
         else:
             course.applied |= outcome.applied
+            if outcome.error.status is not None:
+                course.answered = outcome
             if outcome.error.retryable and not isinstance(outcome.error, PoolExhausted):
                 course.failed.append(target)
                 self._failover.failed(target, time.monotonic())
@@ -348,7 +357,7 @@ class Transport:
 class _Course:
     """What one call has been through so far."""
 
-    __slots__ = ("applied", "attempts", "call", "deadline", "failed", "started", "target", "token_tried")
+    __slots__ = ("answered", "applied", "attempts", "call", "deadline", "failed", "started", "target", "token_tried")
 
     def __init__(self, call: Call[Any], target: Target | None, total: float) -> None:
         self.call = call
@@ -357,8 +366,19 @@ class _Course:
         self.deadline = self.started + total
         self.attempts = 0
         self.applied = False
+        self.answered: Failed | None = None
         self.failed: list[Target] = []
         self.token_tried = False
+
+    def telling(self, last: Failed) -> Failed:
+        """What to raise: the last failure, or what a server said before when that one tells nothing about why.
+
+        It tells nothing when the time ran out, or when another server than the one that answered was not reached.
+        """
+        if self.answered is None or last.error.status is not None:
+            return last
+        tells_nothing = isinstance(last.error, DeadlineExceeded) or len(set(self.failed)) > 1
+        return self.answered if tells_nothing else last
 
 
 def _worth_repeating(call: Call[Any], state: RetryCallState) -> bool:

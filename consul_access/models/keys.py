@@ -50,7 +50,7 @@ class EventKind(StrEnum):
     PUT = "put"
     """A key was written."""
     DELETE = "delete"
-    """A key is gone: deleted, or its lease has ended."""
+    """A key is gone, deleted or ended with its lease."""
     RESYNC = "resync"
     """Events were missed, since etcd had compacted them away; `items` are all the keys that there are now."""
 

@@ -114,9 +114,9 @@ class ServiceSpec(_Kubernetes):
     type: str = "ClusterIP"
     ports: Annotated[tuple[KubernetesPort, ...], NullAs(tuple)] = ()
     selector: _Texts = Field(default_factory=dict)
-    cluster_ip: str = Field("", alias="clusterIP")
-    cluster_ips: Annotated[tuple[str, ...], NullAs(tuple)] = Field((), alias="clusterIPs")
-    external_ips: Annotated[tuple[str, ...], NullAs(tuple)] = Field((), alias="externalIPs")
+    cluster_ip: str = Field(default="", validation_alias="clusterIP")
+    cluster_ips: Annotated[tuple[str, ...], NullAs(tuple)] = Field(default=(), validation_alias="clusterIPs")
+    external_ips: Annotated[tuple[str, ...], NullAs(tuple)] = Field(default=(), validation_alias="externalIPs")
     external_name: str = ""
     publish_not_ready_addresses: bool = False
     ip_families: Annotated[tuple[str, ...], NullAs(tuple)] = ()
@@ -158,7 +158,7 @@ class KubernetesService(_Kubernetes):
 
     @property
     def outside_addresses(self) -> tuple[str, ...]:
-        """Where it is reached from outside: the load balancer's addresses or names, and external IPs."""
+        """Where it is reached from outside, by its load balancer's addresses or names and by external IPs."""
         balancer = (one.ip or one.hostname for one in self.status.load_balancer.ingress)
         return (*(address for address in balancer if address), *self.spec.external_ips)
 
@@ -318,12 +318,12 @@ class KubernetesInstance:
 
     @property
     def id(self) -> str:
-        """What tells it from the service's other instances: the pod's name if there is one, and the address."""
+        """What tells it from the service's other instances, made of the pod's name if there is one and the address."""
         return f"{self.pod}-{self.host}" if self.pod else self.host
 
     @property
     def port(self) -> int:
-        """The port to call: the Service's first one; 0 for none."""
+        """The port to call, the Service's first one; 0 for none."""
         return self.ports[0].port if self.ports else 0
 
     @property
