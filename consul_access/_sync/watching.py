@@ -21,14 +21,14 @@ from consul_access.errors import BadAnswer, ClientClosed, Compacted, ConsulAcces
 from consul_access.etcd import kv, texts
 from consul_access.etcd.watch import LineDecoder, Range, open_watch
 from consul_access.models.keys import EventKind, KeyEvent
-from consul_access.rules.watching import KeyWatchState, Step, Then, Watching, WatchLine, reopening_pause
+from consul_access.rules.watching import KeyWatchState, Then, Watching, WatchLine, reopening_pause
 from consul_access.wire import Broken
 
 __all__ = ["KeyWatch"]
 
 log = logging.getLogger("consul_access")
 
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 4.0
 """How long a stream may say nothing before its member is asked whether it is still there."""
 
 
@@ -72,7 +72,8 @@ class KeyWatch:
         self._state = KeyWatchState.PENDING
         self._since = time.monotonic()
         self._failures = 0
-        self._renewed = False
+        self._renewed = self._renewing = self._doubted = False
+        self._token: str | None = None
 
     # --- for users ----------------------------------------------------------------------------------------
 
@@ -143,8 +144,7 @@ class KeyWatch:
         if pause and self._stop.wait(pause):
             return
         try:
-            for number in sorted(self._behind):
-                self._read_anew(number)
+            self._prepare()
             starts = [(one, watch.resume_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
             self._opened = self._gateway.open(open_watch(starts, previous=self._previous))
         except ClientClosed:
@@ -155,9 +155,24 @@ class KeyWatch:
             self._broke(f"{error}")
         else:
             self._lines = LineDecoder(self._gateway.settings.max_answer_bytes)
+            self._token = self._opened.token
             self._unconfirmed = set(range(len(self._ranges)))
             if self._stop.is_set():  # close() came when there was nothing to interrupt
                 self._drop()
+
+    def _prepare(self) -> None:
+        """Does what the end of the last stream calls for."""
+        if self._renewing:
+            self._gateway.renew(self._token)
+            self._renewing = False
+        if self._doubted:
+            page = self._gateway.send(kv.get(kv.Get(self._ranges[0].key, limit=1, count_only=True)))
+            if page.revision + 1 < max(watch.resume_at for watch in self._watches):
+                log.warning("etcd's store has gone back to revision %d; reading all of it", page.revision)
+                self._behind.update(range(len(self._ranges)))
+            self._doubted = False
+        for number in sorted(self._behind):
+            self._read_anew(number)
 
     def _read_anew(self, number: int) -> None:
         """Reads a whole range, since events of it are missing, and tells that."""
@@ -177,7 +192,7 @@ class KeyWatch:
             data = opened.stream.read(time.monotonic() + self._quiet)
             lines = list(self._lines.feed(data))
         except TimeoutError:
-            if not self._gateway.is_alive(opened.target, self._quiet):
+            if not self._gateway.is_alive(opened.target, self._quiet / 2):
                 self._lose(opened, "the member says nothing any more", distrust=True)
             return
         except Broken as broken:
@@ -193,12 +208,10 @@ class KeyWatch:
             self._lose(opened, "the member ended the stream", distrust=True)
 
     def _take(self, opened: Opened, line: WatchLine) -> bool:
-        """Does what a line calls for; whether to read on."""
+        """Does what a line calls for; whether to read on. What may fail or take long is left to the next opening."""
         number = line.watch_id if 0 <= line.watch_id < len(self._watches) else 0
         step = self._watches[number].take(line)
         self._events += step.events
-        if step.then is Then.DOUBT:
-            step = self._checked(number)
         if step.then is Then.GO_ON:
             if line.created:
                 self._confirm(number)
@@ -207,23 +220,18 @@ class KeyWatch:
             # All of the ranges, so that what is told of them next belongs together.
             self._behind.update(range(len(self._ranges)))
             log.info("what happened to %r is compacted away; reading all of it", self._ranges[number].key)
+        elif step.then is Then.DOUBT:
+            self._doubted = True
         elif step.then is Then.RENEW and not self._renewed:
-            self._renewed = True
-            self._gateway.renew(opened.token)
+            self._renewed = self._renewing = True
         elif step.then is not Then.REOPEN:
             self._drop()
             raise step.meaning.error(
                 step.meaning.message, operation="watch", address=str(opened.target), excerpt=step.text
             )
-        self._lose(opened, step.text or "the watch was canceled", distrust=step.then is Then.REOPEN)
+        distrust = step.then in {Then.REOPEN, Then.DOUBT}
+        self._lose(opened, step.text or "the watch was canceled", distrust=distrust)
         return False
-
-    def _checked(self, number: int) -> Step:
-        """Asks for the store's revision, since a member told one that is lower than what was seen already."""
-        wanted = self._ranges[number]
-        page = self._gateway.send(kv.get(kv.Get(wanted.key, limit=1, count_only=True)))
-        went_back = page.revision + 1 < self._watches[number].resume_at
-        return Step(then=Then.RESYNC if went_back else Then.GO_ON)
 
     # --- what becomes of it -------------------------------------------------------------------------------
 
