@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from consul_access._async.gateway import AsyncGateway
 from consul_access._async.keys import AsyncKeyReader
 from consul_access._async.watching import AsyncKeyWatch
-from consul_access.errors import BadValue, EncryptedValue
+from consul_access.errors import BadValue, EncryptedValue, InvalidInput
 from consul_access.etcd import kv
 from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
 from consul_access.etcd.watch import Range
@@ -86,8 +86,9 @@ class AsyncKubernetes:
 
         Raises:
             EncryptedValue: they are encrypted at rest.
+            InvalidInput: the names or the readiness cannot be ones.
         """
-        wanted = Readiness(readiness)
+        wanted = _readiness(readiness)
         store, _ = await self._load(namespace, name)
         return [one for one in store.instances() if one.is_meant(wanted)]
 
@@ -107,7 +108,7 @@ class AsyncKubernetes:
             readiness: as with `instances`.
             on_state: called with a `KeyWatchState` whenever the watch loses its member or finds another one.
         """
-        return AsyncKubernetesWatch(self, namespace, name, Readiness(readiness), on_state)
+        return AsyncKubernetesWatch(self, namespace, name, _readiness(readiness), on_state)
 
     async def _load(self, namespace: str, name: str) -> tuple[_Store, int]:
         """What there is about a service, all as of one revision."""
@@ -249,6 +250,13 @@ class _Store:
             found = _read(item, EndpointSlice.from_api)
             if found is not None:
                 self._slices[item.key] = found
+
+
+def _readiness(readiness: Readiness | str) -> Readiness:
+    try:
+        return Readiness(readiness)
+    except ValueError:
+        raise InvalidInput(f"readiness={readiness!r} is none: write one of {', '.join(Readiness)}") from None
 
 
 def _read(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:

@@ -73,6 +73,7 @@ class AsyncKeyWatch:
         self._failures = 0
         self._renewed = self._renewing = self._doubted = False
         self._token: str | None = None
+        self._told = start
 
     # --- for users ----------------------------------------------------------------------------------------
 
@@ -93,9 +94,11 @@ class AsyncKeyWatch:
 
     @property
     def next_revision(self) -> int:
-        """The revision to give as `start_revision` to go on from here, also after the process has ended; 0 before it
-        has begun."""
-        return min(watch.resume_at for watch in self._watches)
+        """The revision to give as `start_revision` to go on from here, perhaps in another process; 0 for now.
+
+        While events of one revision were handed out in part, it is that revision: they will come again.
+        """
+        return self._told if self._events else min(watch.resume_at for watch in self._watches)
 
     async def aclose(self) -> None:
         """Ends it; whoever waits for the next event is told that there is none."""
@@ -122,7 +125,7 @@ class AsyncKeyWatch:
     async def __anext__(self) -> KeyEvent:
         while not self._stop.is_set():
             if self._events:
-                return self._events.popleft()
+                return self._hand_out()
             await self._step()
         await self._drop()
         raise StopAsyncIteration
@@ -130,6 +133,12 @@ class AsyncKeyWatch:
     def __repr__(self) -> str:
         keys = ", ".join(repr(one.key) + ("..." if one.end is not None else "") for one in self._ranges)
         return f"<{type(self).__name__} of {keys}: {self._state}, from revision {self.next_revision}>"
+
+    def _hand_out(self) -> KeyEvent:
+        event = self._events.popleft()
+        in_part = bool(self._events) and self._events[0].revision == event.revision
+        self._told = event.revision if in_part else event.revision + 1
+        return event
 
     async def _step(self) -> None:
         opened = self._opened
@@ -236,6 +245,7 @@ class AsyncKeyWatch:
 
     def _confirm(self, number: int) -> None:
         self._unconfirmed.discard(number)
+        self._told = self._told or self._watches[number].resume_at
         if not self._unconfirmed:
             self._failures, self._renewed = 0, False
             self._become(KeyWatchState.CONNECTED)

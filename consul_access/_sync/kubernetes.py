@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from consul_access._sync.gateway import Gateway
 from consul_access._sync.keys import KeyReader
 from consul_access._sync.watching import KeyWatch
-from consul_access.errors import BadValue, EncryptedValue
+from consul_access.errors import BadValue, EncryptedValue, InvalidInput
 from consul_access.etcd import kv
 from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
 from consul_access.etcd.watch import Range
@@ -87,8 +87,9 @@ class Kubernetes:
 
         Raises:
             EncryptedValue: they are encrypted at rest.
+            InvalidInput: the names or the readiness cannot be ones.
         """
-        wanted = Readiness(readiness)
+        wanted = _readiness(readiness)
         store, _ = self._load(namespace, name)
         return [one for one in store.instances() if one.is_meant(wanted)]
 
@@ -108,7 +109,7 @@ class Kubernetes:
             readiness: as with `instances`.
             on_state: called with a `KeyWatchState` whenever the watch loses its member or finds another one.
         """
-        return KubernetesWatch(self, namespace, name, Readiness(readiness), on_state)
+        return KubernetesWatch(self, namespace, name, _readiness(readiness), on_state)
 
     def _load(self, namespace: str, name: str) -> tuple[_Store, int]:
         """What there is about a service, all as of one revision."""
@@ -248,6 +249,13 @@ class _Store:
             found = _read(item, EndpointSlice.from_api)
             if found is not None:
                 self._slices[item.key] = found
+
+
+def _readiness(readiness: Readiness | str) -> Readiness:
+    try:
+        return Readiness(readiness)
+    except ValueError:
+        raise InvalidInput(f"readiness={readiness!r} is none: write one of {', '.join(Readiness)}") from None
 
 
 def _read(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:

@@ -187,7 +187,7 @@ def test_names_that_lead_elsewhere_are_refused(face, any_etcd):
                 await client.kubernetes.instances("shop/../default", "web")
             with pytest.raises(InvalidInput):
                 await client.kubernetes.instances("shop", "")
-            with pytest.raises(ValueError, match="ready"):
+            with pytest.raises(InvalidInput, match="ready, serving, any"):
                 await client.kubernetes.instances("shop", "web", readiness="readyish")
 
     face.run(story)

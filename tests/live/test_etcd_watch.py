@@ -197,6 +197,21 @@ def test_compaction_does_not_disturb_a_watch_that_is_up_to_date(face, etcd):
     face.run(story)
 
 
+def test_what_was_not_handed_out_yet_comes_again_in_another_watch(etcd):
+    with EtcdRegistry(etcd.host, etcd.port) as client:
+        with client.watch_prefix("web/") as watch:
+            for number in range(6):
+                client.txn([], [Put(f"web/{number}/a", "1"), Put(f"web/{number}/b", "2")])
+            first = [next(watch) for _ in range(3)]  # a revision and a half
+            eventually(lambda: watch.pending or watch._step())
+            resume = watch.next_revision
+        assert resume == first[2].revision
+        with client.watch_prefix("web/", start_revision=resume) as again:
+            rest = [next(again) for _ in range(10)]
+        assert rest[0] == first[2]
+        assert len({event.key for event in (*first, *rest)}) == 12
+
+
 def test_watches_never_starve_calls(etcd):
     settings = EtcdSettings.load(etcd.host, etcd.port, max_connections=1, environ={})
     with EtcdRegistry(settings=settings) as client:
@@ -323,7 +338,7 @@ def test_e04_compaction_while_away(cluster, record_property):
             member.kill()
             for number in range(1, 6):
                 write(cluster, f"e04/{number}", str(number))
-            cluster.running()[0].compact()
+            cluster.compact()
             member.run()
             begun = time.monotonic()
             eventually(lambda: any(event.kind is EventKind.RESYNC for event in listener.events), within=30)
@@ -437,7 +452,7 @@ def test_a_history_over_faults_is_told_whole(cluster, record_property):
                     member = cluster.members[turn % 3]
                     member.kill()
                     time.sleep(1.5)  # the outage itself
-                    cluster.running()[0].compact()
+                    cluster.compact()
                     member.run()
                     time.sleep(0.5)
             last = write(cluster, "n/last", "last")
