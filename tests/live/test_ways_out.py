@@ -42,6 +42,8 @@ class Counting:
     def __init__(self, agent):
         self.deregistrations = 0
         self.refuse_next = False
+        self.may_pass = threading.Event()
+        self.may_pass.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,6 +53,7 @@ class Counting:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.path.startswith("/v1/agent/service/deregister/"):
                     outer.deregistrations += 1
+                    outer.may_pass.wait(5)
                     if outer.refuse_next:
                         outer.refuse_next = False
                         self._answer(500, b"No cluster leader")
@@ -174,6 +177,21 @@ def test_l08_sigterm_twice(consul, counting):
         returned, errors = ended(process)
     assert (returned, errors) == (-signal.SIGTERM, "")
     assert gone_once(consul, counting)
+
+
+def test_l08_the_second_sigterm_while_the_first_is_deregistering(consul, counting):
+    """The agent refuses the first try after the second signal: whoever died by that makes no second one."""
+    counting.may_pass.clear()
+    counting.refuse_next = True
+    with running(FOREVER, counting.address) as process:
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: counting.deregistrations)
+        process.send_signal(signal.SIGTERM)
+        counting.may_pass.set()
+        returned, errors = ended(process)
+    assert (returned, errors) == (-signal.SIGTERM, "")
+    assert consul.read("/v1/agent/services") == {}
+    assert counting.deregistrations == 2
 
 
 def test_sigterm_during_the_drain_lets_it_end_first(consul, counting):
