@@ -100,6 +100,18 @@ def test_a_look_up_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loo
     assert done.stdout.strip() == "set()"
 
 
+def test_an_etcd_client_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loop():
+    code = (
+        "import sys, consul_access\n"
+        "etcd = consul_access.EtcdRegistry(port=1, retry=consul_access.RetryPolicy.none())\n"
+        "etcd._gateway._request; etcd.watch_key('a')\n"
+        "from consul_access.etcd import kv; kv.get(kv.Get('a'))\n"
+        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "set()"
+
+
 def public(kind: type) -> dict[str, inspect.Signature]:
     members = inspect.getmembers(kind, lambda value: inspect.isfunction(value) or isinstance(value, property))
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -28,6 +29,30 @@ def test_a_user_reads_and_writes_what_it_may(face, etcd_with_users):
             assert "annpw" not in repr(client.settings) + repr(client)
 
     face.run(story)
+
+
+def test_neither_password_nor_token_is_ever_written_down(face, etcd_with_users, caplog):
+    server = etcd_with_users
+    written: list[str] = []
+
+    async def story() -> None:
+        async with face.etcd(server.host, server.port, user="ann", password="annpw") as client:
+            client.on_exchange(lambda exchange: written.append(repr(exchange)))
+            await client.put("ann/1", "x")
+            with pytest.raises(PermissionDenied) as caught:
+                await client.get("other/1")
+            inner = getattr(client, "_inner", client)
+            written.extend([str(caught.value), repr(vars(inner)), repr(vars(inner._gateway)), repr(client.settings)])
+            written.append(inner._gateway._login.known)
+
+    with caplog.at_level(logging.DEBUG):
+        face.run(story)
+    token = written.pop()
+    assert len(token) > 10
+    told = "\n".join([*written, caplog.text])
+    assert "kv.range" in told
+    assert token not in told
+    assert "annpw" not in told
 
 
 def test_a_wrong_password_is_told_as_such(face, etcd_with_users):

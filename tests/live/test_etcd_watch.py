@@ -351,41 +351,46 @@ def test_e04_compaction_while_away(cluster, record_property):
 
 def test_e05_the_bound_member_freezes(cluster, record_property):
     member = cluster.followers()[0]
-    slowest = 0.0
+    others = [one for one in cluster.members if one is not member]
+    reads: list[float] = []
 
     def timed_read() -> None:
-        nonlocal slowest
         begun = time.monotonic()
         try:
             reader.get("e05/0")
         finally:
-            slowest = max(slowest, time.monotonic() - begun)
+            reads.append(time.monotonic() - begun)
 
-    states: list[tuple[KeyWatchState, float]] = []
+    states: list[KeyWatchState] = []
     with EtcdRegistry(endpoints=cluster.endpoints) as client, EtcdRegistry(endpoints=cluster.endpoints) as reader:
         bound_to(client, cluster, member)
         bound_to(reader, cluster, member)
-        watch = client.watch_prefix("e05/", on_state=lambda state: states.append((state, time.monotonic())))
-        with told(watch) as listener, beside(timed_read) as failures:
+        with (
+            told(client.watch_prefix("e05/", on_state=states.append)) as listener,
+            beside(timed_read) as failures,
+        ):
             write(cluster, "e05/0", "0")
             eventually(lambda: listener.values == [b"0"])
             member.pause()
             begun = time.monotonic()
+            before = len(reads)
             try:
-                others = [one for one in cluster.members if one is not member]
                 for number in range(1, 6):
-                    eventually(lambda number=number: others[0].put(f"e05/{number}", str(number)), within=20)
+                    others[0].put(f"e05/{number}", str(number))
                 eventually(lambda: len(listener.events) >= 6, within=25)
                 seen = listener.times[1] - begun
+                eventually(lambda: len(reads) > before + 10, within=25, what="reads go on")
             finally:
                 member.resume()
         record_property("seen_after", round(seen, 2))
-        record_property("slowest_read", round(slowest, 2))
+        record_property("slowest_read", round(max(reads), 2))
+        record_property("reads_failed", len(failures))
         assert listener.values == [b"%d" % number for number in range(6)]
         assert seen < 20  # the bar is 10 s on an idle machine
-        assert slowest < 15  # and 12 s for reads
+        assert max(reads) < 15  # and 12 s for reads
         assert all(isinstance(error, DeadlineExceeded) for error in failures)
-        assert KeyWatchState.SUSPENDED in [state for state, _ in states]
+        assert len(failures) <= 1
+        assert KeyWatchState.SUSPENDED in states
 
 
 def test_e06_no_quorum_for_a_while(cluster, record_property):
