@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from consul_access._async.transport import AsyncTransport
 from consul_access._pairs.tasks import Later, Slots
 from consul_access.call import Call, Reply
-from consul_access.errors import ConsulAccessError, DeadlineExceeded, InvalidSettings
+from consul_access.errors import ConsulAccessError, DeadlineExceeded, InvalidSettings, TokenUnknown
 from consul_access.etcd import auth, cluster, texts
 from consul_access.etcd.settings import EtcdSettings
 from consul_access.models.address import Target
@@ -76,16 +76,22 @@ class AsyncGateway(AsyncTransport):
         if self._to_discover:
             await self._discover_first()
         target = self._failover.order(time.monotonic())[0]
+        token = await self._token()
         try:
-            return await self._open(call, target)
+            try:
+                return await self._open(call, target, token)
+            except TokenUnknown:
+                renewed = await self._renewed(token)
+                if renewed is None or renewed == token:
+                    raise
+                return await self._open(call, target, renewed)
         except ConsulAccessError as error:
             error.operation, error.address = call.name, str(target)
             if error.retryable:
                 self.distrust(target)
             raise
 
-    async def _open(self, call: Call[Any], target: Target) -> AsyncOpened:
-        token = await self._token()
+    async def _open(self, call: Call[Any], target: Target, token: str | None) -> AsyncOpened:
         limits = self._limits(time.monotonic() + self.settings.timeouts.total)
         headers = RequestHeaders(target, (*self._pairs(target, token, has_body=True), _REQUIRE_LEADER), token)
         request = Request(call.method, target, self._scoped(call), headers, call.body)

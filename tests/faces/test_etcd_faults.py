@@ -186,6 +186,28 @@ def test_an_httpx_transport_can_carry_calls_and_watches(face):
     face.run(story)
 
 
+def test_a_watch_whose_token_is_refused_logs_in_once_more(face):
+    tokens = iter(["first.1", "second.2", "third.3"])
+    shown: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v3/auth/authenticate":
+            return httpx.Response(200, json={"token": next(tokens)})
+        shown.append(request.headers.get("authorization"))
+        if shown[-1] == "first.1":
+            return httpx.Response(401, json={"code": 16, "message": "etcdserver: invalid auth token"})
+        return httpx.Response(200, content=b"".join(json.dumps(line).encode() + b"\n" for line in LINES))
+
+    async def story() -> None:
+        given = {"user": "ann", "password": "annpw", "transport": face.transport(handler)}
+        async with face.etcd("etcd.example", **given) as client:
+            async with client.watch_key("a") as watch:
+                assert (await anext(watch)).value == b"1"
+        assert shown == ["first.1", "second.2"]
+
+    face.run(story)
+
+
 def test_a_watch_that_is_refused_by_a_foreign_transport_is_told(face):
     body = json.dumps({"code": 14, "message": "etcdserver: no leader"})
 
