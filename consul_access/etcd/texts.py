@@ -109,6 +109,20 @@ _TEXTS: tuple[_Text, ...] = (
         applied=True,
         advice=f"The same call may succeed later. If every call is answered so: {_BACKEND_TLS}",
     ),
+    _Text(
+        "client preface",
+        Unavailable,
+        "the gateway lost the way to its own server",
+        applied=True,
+        advice=f"The same call may succeed later. If every call is answered so: {_BACKEND_TLS}",
+    ),
+    _Text(
+        "server preface",
+        Unavailable,
+        "the gateway lost the way to its own server",
+        applied=True,
+        advice=f"The same call may succeed later. If every call is answered so: {_BACKEND_TLS}",
+    ),
     _Text("404 page not found", GatewayUnusable, "this port serves no JSON gateway", advice=_GATEWAY_OFF),
 )
 

@@ -88,6 +88,16 @@ def test_a_gateway_that_cannot_be_used_says_what_to_change(status, text, advice)
     assert advice in meant.advice
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["connection closed", "transport: failed to write client preface: write tcp", "error reading server preface"],
+)
+def test_a_gateway_without_a_way_to_its_server_may_come_back_and_says_what_to_change(text):
+    meant = meaning(503, json.dumps({"code": 14, "message": text}))
+    assert (meant.error, meant.applied) == (errors.Unavailable, True)
+    assert "clientAuth" in meant.advice
+
+
 def test_an_unknown_route_is_a_version_without_it():
     assert meaning(404, "Not Found\n").error is errors.FeatureDisabled
 
