@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.etcd import AsyncEtcdRegistry as AsyncEtcdRegistry
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
+    from consul_access._async.key_watching import AsyncKeyWatch as AsyncKeyWatch
     from consul_access._async.kubernetes import AsyncKubernetes as AsyncKubernetes
     from consul_access._async.kubernetes import AsyncKubernetesWatch as AsyncKubernetesWatch
     from consul_access._async.lease import AsyncLease as AsyncLease
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
-    from consul_access._async.watching import AsyncKeyWatch as AsyncKeyWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.etcd import EtcdRegistry as EtcdRegistry
     from consul_access._sync.keeper import Keeper as Keeper
+    from consul_access._sync.key_watching import KeyWatch as KeyWatch
     from consul_access._sync.kubernetes import Kubernetes as Kubernetes
     from consul_access._sync.kubernetes import KubernetesWatch as KubernetesWatch
     from consul_access._sync.lease import Lease as Lease
     from consul_access._sync.registration import Registration as Registration
-    from consul_access._sync.watching import KeyWatch as KeyWatch
     from consul_access.call import Call as Call
     from consul_access.call import Headers as Headers
     from consul_access.call import Repeat as Repeat
@@ -112,7 +112,7 @@ if TYPE_CHECKING:
     from consul_access.registry import Registry as Registry
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
-    from consul_access.rules.watching import KeyWatchState as KeyWatchState
+    from consul_access.rules.key_watching import KeyWatchState as KeyWatchState
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
     from consul_access.settings import Timeouts as Timeouts
@@ -126,14 +126,14 @@ _ROOMS = {
     "_async.kubernetes": ("AsyncKubernetes", "AsyncKubernetesWatch"),
     "_async.lease": ("AsyncLease",),
     "_async.registration": ("AsyncRegistration",),
-    "_async.watching": ("AsyncKeyWatch",),
+    "_async.key_watching": ("AsyncKeyWatch",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.etcd": ("EtcdRegistry",),
     "_sync.keeper": ("Keeper",),
     "_sync.kubernetes": ("Kubernetes", "KubernetesWatch"),
     "_sync.lease": ("Lease",),
     "_sync.registration": ("Registration",),
-    "_sync.watching": ("KeyWatch",),
+    "_sync.key_watching": ("KeyWatch",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
         "AnswerTooLarge",
@@ -201,7 +201,7 @@ _ROOMS = {
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
-    "rules.watching": ("KeyWatchState",),
+    "rules.key_watching": ("KeyWatchState",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),
 }

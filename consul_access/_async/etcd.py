@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from consul_access._async.gateway import AsyncGateway
+from consul_access._async.key_watching import AsyncKeyWatch
 from consul_access._async.keys import AsyncKeyReader
 from consul_access._async.lease import AsyncLease
-from consul_access._async.watching import AsyncKeyWatch
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
 from consul_access.etcd import cluster, kv, leases
@@ -19,7 +19,7 @@ from consul_access.etcd.watch import Range
 from consul_access.hooks import Hook
 from consul_access.models.address import Address, Target
 from consul_access.models.keys import KeyValue, key_bytes
-from consul_access.rules.guarding import refuse_kubernetes
+from consul_access.rules.write_guard import refuse_kubernetes
 from consul_access.settings import RetryPolicy, Timeouts
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from consul_access._async.kubernetes import AsyncKubernetes
-    from consul_access.rules.watching import KeyWatchState
+    from consul_access.rules.key_watching import KeyWatchState
 
 __all__ = ["AsyncEtcdRegistry"]
 

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from consul_access._async.gateway import AsyncGateway
+from consul_access._async.key_watching import AsyncKeyWatch
 from consul_access._async.keys import AsyncKeyReader
-from consul_access._async.watching import AsyncKeyWatch
 from consul_access.errors import BadValue, EncryptedValue, InvalidInput
 from consul_access.etcd import kv
 from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
@@ -27,7 +27,7 @@ from consul_access.models.meta import Entries
 from consul_access.rules.endpoints import instances_of
 
 if TYPE_CHECKING:
-    from consul_access.rules.watching import KeyWatchState
+    from consul_access.rules.key_watching import KeyWatchState
 
 __all__ = ["AsyncKubernetes", "AsyncKubernetesWatch"]
 

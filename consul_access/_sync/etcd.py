@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from consul_access._sync.gateway import Gateway
+from consul_access._sync.key_watching import KeyWatch
 from consul_access._sync.keys import KeyReader
 from consul_access._sync.lease import Lease
-from consul_access._sync.watching import KeyWatch
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
 from consul_access.etcd import cluster, kv, leases
@@ -20,7 +20,7 @@ from consul_access.etcd.watch import Range
 from consul_access.hooks import Hook
 from consul_access.models.address import Address, Target
 from consul_access.models.keys import KeyValue, key_bytes
-from consul_access.rules.guarding import refuse_kubernetes
+from consul_access.rules.write_guard import refuse_kubernetes
 from consul_access.settings import RetryPolicy, Timeouts
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from consul_access._sync.kubernetes import Kubernetes
-    from consul_access.rules.watching import KeyWatchState
+    from consul_access.rules.key_watching import KeyWatchState
 
 __all__ = ["EtcdRegistry"]
 

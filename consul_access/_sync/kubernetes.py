@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from consul_access._sync.gateway import Gateway
+from consul_access._sync.key_watching import KeyWatch
 from consul_access._sync.keys import KeyReader
-from consul_access._sync.watching import KeyWatch
 from consul_access.errors import BadValue, EncryptedValue, InvalidInput
 from consul_access.etcd import kv
 from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
@@ -28,7 +28,7 @@ from consul_access.models.meta import Entries
 from consul_access.rules.endpoints import instances_of
 
 if TYPE_CHECKING:
-    from consul_access.rules.watching import KeyWatchState
+    from consul_access.rules.key_watching import KeyWatchState
 
 __all__ = ["Kubernetes", "KubernetesWatch"]
 

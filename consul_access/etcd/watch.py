@@ -17,7 +17,7 @@ from consul_access.errors import AnswerTooLarge, BadAnswer
 from consul_access.etcd.coding import key_value, revision_of, to_base64
 from consul_access.etcd.texts import fault_of
 from consul_access.models.keys import EventKind, KeyEvent
-from consul_access.rules.watching import WatchLine
+from consul_access.rules.key_watching import WatchLine
 
 __all__ = ["LineDecoder", "Range", "open_watch"]
 

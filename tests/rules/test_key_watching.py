@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consul_access.errors import NoLeader, PermissionDenied, TokenUnknown
 from consul_access.etcd.texts import meaning_of
 from consul_access.models.keys import EventKind, KeyEvent
-from consul_access.rules.watching import Then, Watching, WatchLine, reopening_pause
+from consul_access.rules.key_watching import Then, Watching, WatchLine, reopening_pause
 
 # --- a server to watch, made of memory: a history, cut into lines as etcd may cut it ---------------------------
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from consul_access.errors import InvalidInput
 from consul_access.models.keys import prefix_end
-from consul_access.rules.guarding import refuse_kubernetes
+from consul_access.rules.write_guard import refuse_kubernetes
 
 keys = st.text("/regisyt0.\x7f", max_size=12).map(str.encode) | st.sampled_from(
     [b"/registry", b"/registry/", b"/registry/a", b"/registry0", b"/registr", b"/"]

@@ -1,6 +1,6 @@
 """A watch over keys that outlives its streams: members may die, freeze, lose their leader or forget old revisions.
 
-It decides nothing itself (`rules.watching` does). It opens streams, reads them, and pauses in between.
+It decides nothing itself (`rules.key_watching` does). It opens streams, reads them, and pauses in between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from consul_access.errors import BadAnswer, ClientClosed, Compacted, ConsulAcces
 from consul_access.etcd import kv, texts
 from consul_access.etcd.watch import LineDecoder, Range, open_watch
 from consul_access.models.keys import EventKind, KeyEvent
-from consul_access.rules.watching import KeyWatchState, Then, Watching, WatchLine, reopening_pause
+from consul_access.rules.key_watching import KeyWatchState, Then, Watching, WatchLine, reopening_pause
 from consul_access.wire import Broken
 
 __all__ = ["AsyncKeyWatch"]
