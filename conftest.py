@@ -1,6 +1,7 @@
 """Runs the examples of the README and of the documentation, each page beside a real agent of its own.
 
-Pages below docs/etcd have a real etcd as well, which also holds what a real Kubernetes API server wrote.
+Blocks of `python` are run as they are; blocks of `console` as `tests.support.console` says. Pages
+below docs/etcd have a real etcd as well, which also holds what a real Kubernetes API server wrote.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from sybil.sybil import SybilCollection
 
 from tests.support.agents import ConsulAgent
+from tests.support.console import differences
 from tests.support.etcd import EtcdServer
 
 SAMPLES = Path(__file__).parent / "tests" / "samples" / "k8s-etcd-samples.json"
@@ -36,6 +38,11 @@ def end(namespace: dict[str, Any]) -> None:
     namespace["_page"].close()
 
 
+def run_session(example: Example) -> str | None:
+    """A block of `console`."""
+    return differences(example.parsed)
+
+
 def begin_with_etcd(namespace: dict[str, Any]) -> None:
     """The same, and an etcd that ETCDCTL_ENDPOINTS names."""
     begin(namespace)
@@ -47,7 +54,7 @@ def begin_with_etcd(namespace: dict[str, Any]) -> None:
         server.put(entry["key"], base64.b64decode(entry["value_b64"]))
 
 
-PARSERS = [PythonCodeBlockParser(), SkipParser()]
+PARSERS = [PythonCodeBlockParser(), CodeBlockParser("console", run_session), SkipParser()]
 ETCD_PAGES = "docs/etcd/*.md"
 
 pytest_collect_file = SybilCollection(

@@ -98,7 +98,10 @@ def _farewells(within: float) -> None:
     deadline = time.monotonic() + within
     while _net.farewells:
         _, farewell = _net.farewells.popitem()
-        farewell(max(0.1, deadline - time.monotonic()))
+        try:
+            farewell(max(0.1, deadline - time.monotonic()))
+        except Exception:  # whatever it was, the others have their turn and the process ends
+            log.exception("something could not be deregistered at the process's end")
 
 
 def _at_exit() -> None:

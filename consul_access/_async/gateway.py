@@ -59,11 +59,13 @@ class AsyncGateway(AsyncTransport):
         self._heard: dict[Target, float] = {}
         self._to_discover = settings.discover
 
-    async def reply(self, call: Call[Any], *, target: Target | None = None, within: float | None = None) -> Reply:
+    async def reply(
+        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> Reply:
         """Sends the call and returns the reply, unread; its status is one of the call's."""
         if self._to_discover:
             await self._discover_first()
-        return await super().reply(call, target=target, within=within)
+        return await super().reply(call, target=target, within=within, once=once)
 
     # --- streams ------------------------------------------------------------------------------------------
 

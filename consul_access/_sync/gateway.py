@@ -60,11 +60,13 @@ class Gateway(Transport):
         self._heard: dict[Target, float] = {}
         self._to_discover = settings.discover
 
-    def reply(self, call: Call[Any], *, target: Target | None = None, within: float | None = None) -> Reply:
+    def reply(
+        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> Reply:
         """Sends the call and returns the reply, unread; its status is one of the call's."""
         if self._to_discover:
             self._discover_first()
-        return super().reply(call, target=target, within=within)
+        return super().reply(call, target=target, within=within, once=once)
 
     # --- streams ------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from consul_access._sync.transport import Transport
 from consul_access.call import Call
@@ -32,7 +32,7 @@ class Sending:
     @property
     def settings(self) -> ConsulSettings:
         """What this client was set up with; secrets are masked when it is printed."""
-        return cast("ConsulSettings", self._transport.settings)
+        return self._transport.consul_settings
 
     def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
         """Sends any call, with this client's token, limits and retries.

@@ -21,11 +21,10 @@ from consul_access import (
     ConsulAccess,
     EtcdRegistry,
     Keeper,
-    KeyWatch,
     Kubernetes,
-    KubernetesWatch,
     Lease,
     Registration,
+    Resolver,
 )
 
 T = TypeVar("T")
@@ -99,12 +98,14 @@ class Awaited:
     """A thing of the threads' face with methods that can be awaited."""
 
     plain = frozenset({"on_exchange"})
-    managers = frozenset({"registered", "watch", "watch_key", "watch_prefix"})
-    """Methods that give a context manager at once, on both faces."""
     """Methods that are not awaited on the other face either."""
+    making = frozenset({"registered", "resolver", "watch", "watch_key", "watch_prefix", "watch_services", "on_change"})
+    """Methods that are not awaited, and give something with methods that are."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        if isinstance(inner, Resolver):
+            self.plain = frozenset({"pick", "instances", "snapshot", "report"})
 
     def __getattr__(self, name: str) -> Any:
         if name == "aclose":
@@ -115,13 +116,16 @@ class Awaited:
         if not inspect.ismethod(value) or name in self.plain or name.startswith("_"):
             return value
 
-        if name in self.managers:
+        if name in self.making:
             return lambda *args, **kwargs: Awaited(value(*args, **kwargs))
 
         async def method(*args: Any, **kwargs: Any) -> Any:
             return wrapped(value(*(unwrapped(one) for one in args), **kwargs))
 
         return method
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
 
     def __aiter__(self) -> Awaited:
         return self
@@ -132,9 +136,6 @@ class Awaited:
         except StopIteration:
             raise StopAsyncIteration from None
 
-    def __repr__(self) -> str:
-        return repr(self._inner)
-
     async def __aenter__(self) -> Awaited:
         self._inner.__enter__()
         return self
@@ -144,7 +145,7 @@ class Awaited:
 
 
 def wrapped(result: Any) -> Any:
-    return Awaited(result) if isinstance(result, Registration | Keeper | Lease | KeyWatch | KubernetesWatch) else result
+    return Awaited(result) if isinstance(result, Registration | Keeper | Lease) else result
 
 
 def unwrapped(value: Any) -> Any:
