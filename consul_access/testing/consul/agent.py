@@ -15,6 +15,7 @@ __all__ = ["Agent"]
 REAPED_EVERY: Final = 30.0
 COMPARED_EVERY: Final = 60.0
 OUTPUT_TOLD_AFTER: Final = 300.0
+STUCK_FOR: Final = 60.0
 PROBED: Final = frozenset({"http", "tcp"})
 
 
@@ -47,6 +48,7 @@ class Agent:
 
     def _begin(self) -> None:
         self.local = LocalState()
+        self.stuck_until = 0.0
         self.index = 1
         now = self.cluster.now
         self._reaps = now + REAPED_EVERY
@@ -177,10 +179,21 @@ class Agent:
     def prepare(self, added: list[LocalCheck]) -> None:
         """Gets new checks ready to run: each for the first time at some moment of its interval."""
         for held in added:
+            if held.definition.text("AliasNode"):
+                self._follow_node(held)
             if held.check.type in PROBED and held.runs is None:
                 held.runs = self.cluster.now + self.cluster.random.uniform(0, held.pace)
                 if self.probes is not None:
                     self.probes()
+
+    def _follow_node(self, held: LocalCheck) -> None:
+        """Agents before 1.11 crash over a node that nobody knows; those of 1.8 wait for one that they followed before."""
+        dialect = self.cluster.dialect
+        is_known = held.definition.text("AliasNode").lower() in self.cluster.catalog.nodes
+        if not is_known and not dialect.since(1, 11):
+            self.kill()
+        elif held.check.id in self.local.left_aliases and not dialect.since(1, 9):
+            self.stuck_until = self.cluster.now + STUCK_FOR
 
     # --- what happens of its own accord -------------------------------------------------------------------
 
@@ -261,11 +274,6 @@ class Agent:
             return [], False
         found = [check for check in node.checks.values() if check.service_id in wanted and check.id != held.check.id]
         return found, service_id.lower() in node.services
-
-    def knows_alias_node(self, held: LocalCheck) -> bool:
-        """Whether the node that an alias check names is in the catalog; agents before 1.11 crash where it is not."""
-        name = held.definition.text("AliasNode")
-        return not name or name.lower() in self.cluster.catalog.nodes
 
     def authorizer(self, secret: str) -> Authorizer | None:
         """What a secret allows here."""

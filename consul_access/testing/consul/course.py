@@ -111,7 +111,7 @@ class Course:
             self._not_before = self._fake.cluster.now + sum(fault.delay for fault in self._met)
         if not self._fake.is_up:
             return self._interrupted()
-        if self._fake.faults.is_frozen(self._request):
+        if self._fake.faults.is_frozen(self._request) or self._is_stuck():
             return None
         instead = next((fault.instead for fault in self._met if fault.instead is not None), None)
         if instead is not None:
@@ -125,7 +125,14 @@ class Course:
             self._waiting = outcome
             return None
         self._fake.wake_others()
-        return outcome
+        return outcome if self._fake.is_up else LOST
+
+    def _is_stuck(self) -> bool:
+        until = self._fake.agent.stuck_until
+        if self._fake.cluster.now >= until:
+            return False
+        self._not_before = max(self._not_before, until)
+        return True
 
     def _interrupted(self) -> Answer:
         if self._waiting is not None and self._fake.agent.has_left:

@@ -93,6 +93,8 @@ class LocalState:
         self.gone_services: dict[str, str] = {}
         """What the servers have not been told to forget yet, with the tokens to say it with."""
         self.gone_checks: dict[str, str] = {}
+        self.left_aliases: set[str] = set()
+        """Checks that stood for a node and are gone: agents of 1.8 stumble when they come back."""
 
     # --- services -----------------------------------------------------------------------------------------
 
@@ -182,6 +184,8 @@ class LocalState:
         if held is None:
             return False
         self.gone_checks[check_id] = held.token
+        if held.definition.text("AliasNode"):
+            self.left_aliases.add(check_id)
         return True
 
     def report(self, held: LocalCheck, status: str, output: str, *, now: float, defer: float) -> None:
