@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
+from email.message import Message
 from typing import Any
 from urllib.parse import quote
 
@@ -24,13 +26,26 @@ class Asking:
 
     def request(self, method: str, target: str, body: Any = None, *, token: str | None = None) -> tuple[int, str]:
         """Status and text of a request that has nothing of ours in it, for setting up and looking behind."""
+        status, _, data = self.exchange(method, target, body, token=token)
+        return status, data.decode("utf-8", "replace")
+
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Message, bytes]:
+        """All of an answer: status, headers, and body as it came."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        headers = {"X-Consul-Token": token or self.token or ""}
+        sent = {"X-Consul-Token": token or self.token or ""} | dict(headers or {})
         try:
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request(method, target, data, headers)
+            connection.request(method, target, data, sent)
             answer = connection.getresponse()
-            return answer.status, answer.read().decode("utf-8", "replace")
+            return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
 
@@ -55,4 +70,3 @@ class Asking:
 
 def _camel(name: str) -> str:
     return name if name[:1].isupper() else "".join(part.capitalize() for part in name.split("_"))
-

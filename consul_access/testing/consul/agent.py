@@ -8,7 +8,7 @@ from typing import Final
 from consul_access.testing.consul.access import Authorizer
 from consul_access.testing.consul.catalog import CatalogFault, Check, Node
 from consul_access.testing.consul.cluster import FAILURE_SEEN_AFTER, Cluster, ServersAway
-from consul_access.testing.consul.local import LocalCheck, LocalState
+from consul_access.testing.consul.local import LocalCheck, LocalState, Probe, pace
 
 __all__ = ["Agent"]
 
@@ -181,8 +181,9 @@ class Agent:
         for held in added:
             if held.definition.text("AliasNode"):
                 self._follow_node(held)
-            if held.check.type in PROBED and held.runs is None:
-                held.runs = self.cluster.now + self.cluster.random.uniform(0, held.pace)
+            if held.check.type in PROBED:
+                first = self.cluster.now + self.cluster.random.uniform(0, pace(held.definition))
+                held.probes[held.check.type] = Probe(held.definition, first)
                 if self.probes is not None:
                     self.probes()
 

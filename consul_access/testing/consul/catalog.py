@@ -29,7 +29,7 @@ class Service:
     address: str = ""
     port: int = 0
     tags: list[str] = field(default_factory=list)
-    meta: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, str] | None = None
     weights: dict[str, int] = field(default_factory=lambda: {"Passing": 1, "Warning": 1})
     tagged: dict[str, dict[str, Any]] = field(default_factory=dict)
     override: bool = False
@@ -49,6 +49,7 @@ class Check:
 
     id: str
     name: str = ""
+    node: str = ""
     status: str = "critical"
     notes: str = ""
     output: str = ""
@@ -63,8 +64,11 @@ class Check:
     modified: int = 0
 
     def same_as(self, other: Check) -> bool:
-        """Whether both say the same, whenever they said it."""
-        return replace(self, created=0, modified=0) == replace(other, created=0, modified=0)
+        """Whether both say the same, whenever they said it. What kind of check says it is not compared."""
+        return self._said() == other._said()
+
+    def _said(self) -> Check:
+        return replace(self, created=0, modified=0, type="", interval="", timeout="")
 
 
 @dataclass(slots=True)
@@ -107,6 +111,7 @@ class Catalog:
         """
         self.index += 1
         held = self.nodes.get(node.name.lower())
+        self._refuse_orphans(held, service, checks)
         if held is None or not skip_node:
             held = self._put_node(node, held)
         if service is not None:
@@ -142,6 +147,7 @@ class Catalog:
             if service is None:
                 raise CatalogFault("Missing service registration")
             new.service_name, new.service_tags = service.name, list(service.tags)
+        node.checks[check.id.lower()] = new
         if held is not None and held.same_as(new):
             return
         if new.service_id:
@@ -149,7 +155,6 @@ class Catalog:
         else:
             self._touch_services(node)
         new.modified = self._tables["checks"] = self.index
-        node.checks[check.id.lower()] = new
 
     def drop_check(self, node: Node, check_id: str) -> None:
         """Removes a check; what is not there is no error."""
@@ -228,6 +233,13 @@ class Catalog:
     def _touch_services(self, node: Node) -> None:
         for service in node.services.values():
             self._tables[f"service.{service.name}"] = self.index
+
+    @staticmethod
+    def _refuse_orphans(node: Node | None, service: Service | None, checks: Sequence[Check]) -> None:
+        """All or nothing: a check whose service is missing must not leave half of its registration behind."""
+        known = set(node.services if node else ()) | ({service.id.lower()} if service else set())
+        if any(check.service_id and check.service_id.lower() not in known for check in checks):
+            raise CatalogFault("Missing service registration")
 
     # --- looking up ---------------------------------------------------------------------------------------
 

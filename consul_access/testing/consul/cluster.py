@@ -87,12 +87,8 @@ class Cluster:
         """The servers note whether an agent is there."""
         node = self.catalog.nodes.get(agent.node.name.lower())
         known = node or Node(agent.node.name, agent.node.address, agent.node.id)
-        check = Check(
-            "serfHealth",
-            "Serf Health Status",
-            "passing" if alive else "critical",
-            output=SERF_OUTPUT if alive else SERF_LOST,
-        )
+        status, output = ("passing", SERF_OUTPUT) if alive else ("critical", SERF_LOST)
+        check = Check("serfHealth", "Serf Health Status", agent.node.name, status, output=output)
         self.catalog.register(known, _consul_service(self) if agent.is_server else None, [check], skip_node=True)
 
     def forget(self, agent: Agent) -> None:

@@ -27,7 +27,7 @@ from consul_access.testing.consul.strict import (
 )
 
 __all__ = ["PORTED", "STATUSES", "STRINGS", "TEXTS", "WEIGHTS", "CheckDefinition", "Invalid", "ServiceDefinition",
-           "is_any_address", "read_check", "read_service", "validate_meta"]  # fmt: skip
+           "is_any_address", "read_check", "read_service", "validate_meta", "wrong_family"]  # fmt: skip
 
 
 class Invalid(Exception):
@@ -70,7 +70,7 @@ _PROBES: Final[dict[str, Kind]] = {
     **dict.fromkeys(("SuccessBeforePassing", "FailuresBeforeCritical", "FailuresBeforeWarning", "OutputMaxSize"), INT),
     **dict.fromkeys(("Interval", "Timeout", "TTL", "DeregisterCriticalServiceAfter"), DURATION),
     "deregister_critical_service_after": DURATION,
-    **dict.fromkeys(("ScriptArgs", "Args", "script_args"), STRINGS),
+    **dict.fromkeys(("ScriptArgs", "args", "script_args"), STRINGS),
     "Header": _HEADER,
 }
 _CHECK_SHOWN: Final = (
@@ -88,7 +88,10 @@ _SERVICE_SHOWN: Final = (
 _CHECK: Final = Struct(
     "", {**_PROBES, "CheckID": STRING, "ProxyHTTP": STRING, "ProxyGRPC": STRING}, _CHECK_SHOWN, closed=True
 )
-_LONE_CHECK: Final = Struct("", {**_PROBES, "ID": STRING, "Token": STRING}, _CHECK_SHOWN, closed=True)
+_OWNER: Final = 'ServiceID string "json:\\"ServiceID\\""; '
+_LONE_CHECK: Final = Struct(
+    "", {**_PROBES, "ID": STRING, "Token": STRING}, _CHECK_SHOWN.replace(_OWNER, ""), closed=True
+)
 _ADDRESSES: Final = Mapped(PORTED, "map[string]structs.ServiceAddress")
 _SERVICE: Final = Struct(
     "",
@@ -113,7 +116,7 @@ _SERVICE: Final = Struct(
     closed=True,
 )
 _SNAKES: Final = {
-    "Args": "ScriptArgs",
+    "args": "ScriptArgs",
     "script_args": "ScriptArgs",
     "deregister_critical_service_after": "DeregisterCriticalServiceAfter",
     "docker_container_id": "DockerContainerID",
@@ -216,7 +219,7 @@ class ServiceDefinition:
     address: str
     port: int
     tags: list[str]
-    meta: dict[str, str]
+    meta: dict[str, str] | None
     weights: dict[str, int]
     tagged: dict[str, dict[str, Any]]
     override: bool
@@ -249,7 +252,7 @@ def read_service(body: bytes, dialect: Dialect) -> ServiceDefinition:
         address=address,
         port=fields.get("Port", 0),
         tags=[tag or "" for tag in fields.get("Tags", [])],
-        meta=fields.get("Meta", {}),
+        meta=fields.get("Meta"),
         weights=weights,
         tagged=_tagged(fields, address),
         override=fields.get("EnableTagOverride", False),
@@ -372,6 +375,15 @@ def _tagged(fields: dict[str, Any], address: str) -> dict[str, dict[str, Any]]:
         own = {"Address": address, "Port": fields.get("Port", 0)}
         tagged = {f"lan_{family}": dict(own), f"wan_{family}": dict(own)} | tagged
     return tagged
+
+
+def wrong_family(tagged: dict[str, dict[str, Any]]) -> str:
+    """What an agent says to tagged addresses that are not of the family in their names; nothing if they are."""
+    for name in ("lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6"):
+        family = name[4:]
+        if name in tagged and _family(tagged[name]["Address"]) != family:
+            return f'Service tagged address "{name}" must be a valid {family} address'
+    return ""
 
 
 def _family(address: str) -> str:

@@ -194,12 +194,6 @@ class Options:
             Refused: they contradict each other, or are none.
         """
         options = cls(stale="stale" in query, consistent="consistent" in query, cached="cached" in query)
-        options.wait = _wait(query)
-        if given := _first(query, "index"):
-            try:
-                options.index = _index(given)
-            except ValueError:
-                raise Refused(400, "Invalid index") from None
         if _first(query, "max_stale"):
             try:
                 duration(_first(query, "max_stale"))
@@ -209,6 +203,12 @@ class Options:
         for word in ("stale", "cached"):
             if word in query and options.consistent:
                 raise Refused(400, f"Cannot specify ?{word} with ?consistent, conflicting semantics.")
+        options.wait = _wait(query)
+        if given := _first(query, "index"):
+            try:
+                options.index = _index(given)
+            except ValueError:
+                raise Refused(400, "Invalid index") from None
         return options
 
 

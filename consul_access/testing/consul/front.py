@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import posixpath
+from dataclasses import replace
 from typing import Any, Final
 
 from consul_access.testing.consul.agent import Agent
@@ -29,7 +30,6 @@ JSON: Final = ("Content-Type", "application/json")
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 HTML: Final = ("Content-Type", "text/html; charset=utf-8")
 VARY: Final = ("Vary", "Accept-Encoding")
-WORTH_PACKING: Final = 1400
 NO_NAMESPACES: Final = 'Bad request: Invalid query parameter: "{}" - Namespaces are a Consul Enterprise feature'
 
 
@@ -60,7 +60,8 @@ class Front:
         if route is None:
             return _moved(request, f"{path}/") if find_route(f"{path}/", self.agent.cluster.dialect)[0] else Answer(404)
         ask = Ask(request, path, rest, parse_query(query_text))
-        return self._routed(route, ask)
+        outcome = self._routed(route, ask)
+        return outcome if isinstance(outcome, Waiting) else _packed(request, outcome)
 
     def resume(self, waiting: Waiting) -> Answer | None:
         """Looks again at a request that waits; None if it goes on waiting."""
@@ -75,11 +76,14 @@ class Front:
         assert route is not None
         try:
             told = route.answer(self.agent, ask)
-            return self._answered(ask, told) if is_over or not _unchanged(ask, told) else None
+            if not is_over and _unchanged(ask, told):
+                return None
+            answer = self._answered(ask, told)
         except Refused as refused:
-            return self._refusal(refused)
+            answer = self._refusal(refused)
         except ServersAway as away:
-            return self._refusal(_no_leader(away))
+            answer = self._refusal(_no_leader(away))
+        return _packed(waiting.request, answer)
 
     def interrupted(self, waiting: Waiting) -> Answer:
         """What a blocking query gets when its agent leaves in good order: nothing, and that with a 200."""
@@ -156,9 +160,6 @@ class Front:
         if body and kind[1]:
             headers.insert(0, kind)
         headers.append(VARY)
-        if len(body) >= WORTH_PACKING and "gzip" in ask.request.headers.get("accept-encoding", ""):
-            body = gzip.compress(body, 1)
-            headers.append(("Content-Encoding", "gzip"))
         return Answer(told.status, tuple(headers), body)
 
     def _policy_headers(self) -> list[tuple[str, str]]:
@@ -192,6 +193,14 @@ class Front:
         if body:
             headers.append(TEXT)
         return Answer(refused.status, (*headers, *self._policy_headers()), body)
+
+
+def _packed(request: Request, answer: Answer) -> Answer:
+    """The answer, packed for those who ask for that; agents pack refusals and the shortest texts too."""
+    if not answer.body or "gzip" not in request.headers.get("accept-encoding", ""):
+        return answer
+    headers = (*answer.headers, ("Content-Encoding", "gzip"))
+    return replace(answer, headers=headers, body=gzip.compress(answer.body, 1))
 
 
 def _no_leader(away: ServersAway) -> Refused:

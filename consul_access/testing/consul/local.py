@@ -15,7 +15,7 @@ from consul_access.testing.consul.catalog import Check, Service
 from consul_access.testing.consul.definitions import CheckDefinition, ServiceDefinition
 from consul_access.testing.consul.golang import shown
 
-__all__ = ["LocalCheck", "LocalService", "LocalState", "content_hash"]
+__all__ = ["LocalCheck", "LocalService", "LocalState", "Probe", "content_hash", "pace"]
 
 NODE_MAINTENANCE: Final = "_node_maintenance"
 SERVICE_MAINTENANCE: Final = "_service_maintenance:"
@@ -40,6 +40,27 @@ class LocalService:
     in_sync: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ttl:
+    """The time in which a check must be reported, and how much of a report is kept."""
+
+    lasts: float
+    limit: int
+
+
+@dataclass(slots=True)
+class Probe:
+    """An address that is asked again and again.
+
+    Args:
+        definition: of the check that wanted it.
+        at: when it is asked next.
+    """
+
+    definition: CheckDefinition
+    at: float
+
+
 @dataclass(slots=True)
 class LocalCheck:
     """A check, as its agent holds it.
@@ -52,7 +73,8 @@ class LocalCheck:
         expires: when a TTL ends; None if there is none.
         critical_since: when it turned critical; None if it is not, or never was anything else.
         told_later: when a changed output is told to the servers; None if there is nothing to tell.
-        runs: when its HTTP or TCP address is asked next; None if it never is.
+        ttl: the time in which it must be reported; a check of another kind that replaces it inherits that.
+        probes: its HTTP and TCP addresses, by kind; they too outlive being replaced by a check of another kind.
         successes: in a row.
         failures: in a row.
     """
@@ -64,24 +86,16 @@ class LocalCheck:
     expires: float | None = None
     critical_since: float | None = None
     told_later: float | None = None
-    runs: float | None = None
+    ttl: Ttl | None = None
+    probes: dict[str, Probe] = field(default_factory=dict)
     successes: int = 0
     failures: int = 0
-
-    @property
-    def has_ttl(self) -> bool:
-        return self.check.type == "ttl"
 
     @property
     def reap_after(self) -> float:
         """Seconds after which its service is removed while it is critical; 0 means never."""
         given = self.definition.lasts("DeregisterCriticalServiceAfter")
         return max(given, SHORTEST_REAP) if given > 0 else 0.0
-
-    @property
-    def pace(self) -> float:
-        """Seconds between two runs."""
-        return max(self.definition.lasts("Interval"), SHORTEST_INTERVAL)
 
 
 class LocalState:
@@ -105,7 +119,7 @@ class LocalState:
         former = {check_id for check_id, held in self.checks.items() if held.check.service_id == wanted.id}
         known = {check_id: replace(held.check) for check_id, held in self.checks.items()}
         service = Service(
-            wanted.id, wanted.name, wanted.address, wanted.port, list(wanted.tags), dict(wanted.meta),
+            wanted.id, wanted.name, wanted.address, wanted.port, list(wanted.tags), wanted.meta,
             dict(wanted.weights), dict(wanted.tagged), wanted.override, wanted.kind, wanted.native,
         )  # fmt: skip
         self.services[wanted.id] = LocalService(service, token)
@@ -173,8 +187,12 @@ class LocalState:
         """Adds a check, or replaces the one of its id, also another service's."""
         held.successes = held.definition.number("SuccessBeforePassing")
         held.failures = held.definition.number("FailuresBeforeCritical")
-        if held.has_ttl:
-            held.expires = now + held.definition.lasts("TTL")
+        former = self.checks.get(held.check.id)
+        if former is not None:
+            held.ttl, held.expires, held.probes = former.ttl, former.expires, former.probes
+        if held.check.type == "ttl":
+            held.ttl = Ttl(held.definition.lasts("TTL"), held.definition.number("OutputMaxSize") or OUTPUT_LIMIT)
+            held.expires = now + held.ttl.lasts
         self.checks[held.check.id] = held
         self.gone_checks.pop(held.check.id, None)
 
@@ -213,8 +231,9 @@ class LocalState:
 
     def beat(self, held: LocalCheck, status: str, output: str, *, now: float, defer: float) -> None:
         """Takes a report of a TTL check, whose time begins anew."""
-        held.expires = now + held.definition.lasts("TTL")
-        self.report(held, status, _cut(output, held.definition.number("OutputMaxSize")), now=now, defer=defer)
+        assert held.ttl is not None  # noqa: S101 - only such checks are reported
+        held.expires = now + held.ttl.lasts
+        self.report(held, status, _cut(output, held.ttl.limit), now=now, defer=defer)
 
     def expire(self, held: LocalCheck, *, now: float, defer: float) -> None:
         """Ends a TTL in which nobody reported."""
@@ -244,7 +263,9 @@ class LocalState:
         elif check_id not in self.checks:
             service = self.services[service_id].service
             notes = reason or _REASON.format("service")
-            check = Check(check_id, "Service Maintenance Mode", "critical", notes, "", service_id, service.name)
+            check = Check(
+                check_id, "Service Maintenance Mode", notes=notes, service_id=service_id, service_name=service.name
+            )
             check.service_tags, check.type = list(service.tags), "maintenance"
             self.add_check(LocalCheck(check, token=token), now=0.0)
 
@@ -254,7 +275,7 @@ class LocalState:
             self.remove_check(NODE_MAINTENANCE)
         elif NODE_MAINTENANCE not in self.checks:
             notes = reason or _REASON.format("node")
-            check = Check(NODE_MAINTENANCE, "Node Maintenance Mode", "critical", notes, type="maintenance")
+            check = Check(NODE_MAINTENANCE, "Node Maintenance Mode", notes=notes, type="maintenance")
             self.add_check(LocalCheck(check, token=token), now=0.0)
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -274,8 +295,12 @@ def content_hash(service: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(service, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def pace(definition: CheckDefinition) -> float:
+    """Seconds between two runs of a check."""
+    return max(definition.lasts("Interval"), SHORTEST_INTERVAL)
+
+
 def _cut(output: str, limit: int) -> str:
-    limit = limit or OUTPUT_LIMIT
     raw = output.encode()
     if len(raw) <= limit:
         return output

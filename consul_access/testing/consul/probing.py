@@ -8,12 +8,13 @@ import socket
 import ssl
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Final
 
 from consul_access.testing.consul.agent import Agent
 from consul_access.testing.consul.definitions import CheckDefinition
-from consul_access.testing.consul.local import LocalCheck
+from consul_access.testing.consul.local import LocalCheck, pace
 
 if TYPE_CHECKING:
     from consul_access.testing.consul.fake import FakeConsul
@@ -69,22 +70,21 @@ class Prober:
         following = []
         for agent in shared.cluster.agents:
             for held in agent.local.checks.values():
-                if held.runs is None or not agent.is_up:
-                    continue
-                if held.runs <= now:
-                    held.runs = now + held.pace
-                    self._spawn(agent, held)
-                following.append(held.runs)
+                for kind, probe in held.probes.items() if agent.is_up else ():
+                    if probe.at <= now:
+                        probe.at = now + pace(probe.definition)
+                        self._spawn(agent, held, kind, probe.definition)
+                    following.append(probe.at)
         return max(0.0, min(following) - now) if following else None
 
-    def _spawn(self, agent: Agent, held: LocalCheck) -> None:
-        thread = threading.Thread(target=self._run, args=(agent, held), daemon=True, name="fake-consul-check")
+    def _spawn(self, agent: Agent, held: LocalCheck, kind: str, definition: CheckDefinition) -> None:
+        work = (agent, held, kind, definition)
+        thread = threading.Thread(target=self._run, args=work, daemon=True, name="fake-consul-check")
         self._runs = {one for one in self._runs if one.is_alive()} | {thread}
         thread.start()
 
-    def _run(self, agent: Agent, held: LocalCheck) -> None:
-        definition = held.definition
-        status, output = asked_http(definition) if held.check.type == "http" else asked_tcp(definition)
+    def _run(self, agent: Agent, held: LocalCheck, kind: str, definition: CheckDefinition) -> None:
+        status, output = asked_http(definition) if kind == "http" else asked_tcp(definition)
         with self._fake.locked():
             if self._ended or agent.local.checks.get(held.check.id) is not held:
                 return
@@ -109,7 +109,7 @@ def asked_http(definition: CheckDefinition) -> tuple[str, str]:
         with contextlib.closing(error):
             return _judged(url, method, error.code, error.read(OUTPUT_LIMIT))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return "critical", f'{method.capitalize()} "{url}": {_reason(error)}'
+        return "critical", f'{method.capitalize()} "{url}": {_dialled(url)}{_reason(error)}'
 
 
 def _judged(url: str, method: str, status: int, body: bytes) -> tuple[str, str]:
@@ -138,6 +138,12 @@ def asked_tcp(definition: CheckDefinition) -> tuple[str, str]:
 
 def _timeout(definition: CheckDefinition) -> float:
     return definition.lasts("Timeout") or USUAL_TIMEOUT
+
+
+def _dialled(url: str) -> str:
+    """Where a connection was tried, as Go tells it."""
+    parts = urllib.parse.urlsplit(url)
+    return f"dial tcp {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}: "
 
 
 def _reason(error: BaseException) -> str:

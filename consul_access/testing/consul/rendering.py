@@ -38,7 +38,7 @@ def node_service(dialect: Dialect, service: Service) -> dict[str, Any]:
     made |= {"ID": service.id, "Service": service.name, "Tags": service.tags, "Address": service.address}
     if service.tagged:
         made["TaggedAddresses"] = service.tagged
-    made |= {"Meta": service.meta or None, **_port(dialect, "Port", service.port), "Weights": service.weights}
+    made |= {"Meta": service.meta, **_port(dialect, "Port", service.port), "Weights": service.weights}
     made |= {"EnableTagOverride": service.override, "Proxy": _proxy(dialect), "Connect": _connect(service)}
     return made | {"CreateIndex": service.created, "ModifyIndex": service.modified}
 
@@ -62,7 +62,7 @@ def catalog_entry(catalog: Catalog, dialect: Dialect, found: Node, service: Serv
         made["ServiceTaggedAddresses"] = service.tagged
     made |= {
         "ServiceWeights": service.weights,
-        "ServiceMeta": service.meta,
+        "ServiceMeta": service.meta or {},
         "ServicePort": service.port,
         "ServiceEnableTagOverride": service.override,
         "ServiceProxy": _proxy(dialect),
@@ -74,7 +74,7 @@ def catalog_entry(catalog: Catalog, dialect: Dialect, found: Node, service: Serv
 def agent_service(dialect: Dialect, datacenter: str, service: Service) -> dict[str, Any]:
     """A service, as its own agent tells it."""
     made: dict[str, Any] = {"Kind": service.kind} if service.kind else {}
-    made |= {"ID": service.id, "Service": service.name, "Tags": service.tags, "Meta": service.meta}
+    made |= {"ID": service.id, "Service": service.name, "Tags": service.tags, "Meta": service.meta or {}}
     made |= {"Port": service.port, "Address": service.address}
     if service.tagged:
         made["TaggedAddresses"] = service.tagged
@@ -110,12 +110,12 @@ def agent_health_check(dialect: Dialect, node_name: str, check: Check) -> dict[s
         "TCP": "",
     }
     made = _check(dialect, node_name, check) | {"Definition": definition, "CreateIndex": 0, "ModifyIndex": 0}
-    return made | {"ServiceTags": check.service_tags or None}
+    return made | {"ServiceTags": check.service_tags or None, "Type": ""}
 
 
 def _check(dialect: Dialect, node_name: str, check: Check) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "Node": node_name,
+        "Node": check.node or node_name,
         "CheckID": check.id,
         "Name": check.name,
         "Status": check.status,

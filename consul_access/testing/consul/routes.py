@@ -59,7 +59,7 @@ _EXACT: Final[dict[str, Route]] = {
     "/v1/catalog/register": Route(catalog.register, _PUT),
     "/v1/catalog/deregister": Route(catalog.deregister, _PUT),
     "/v1/catalog/datacenters": Route(catalog.datacenters, scoped=False),
-    "/v1/catalog/nodes": _read(catalog.nodes),
+    "/v1/catalog/nodes": Route(catalog.nodes, reads_servers=True, scoped=False),
     "/v1/catalog/services": _read(catalog.services),
     "/v1/status/leader": Route(status.leader, scoped=False),
     "/v1/status/peers": Route(status.peers, scoped=False),

@@ -104,7 +104,10 @@ def decode(body: bytes, kind: Kind, *, knows: Callable[[str], bool] = lambda _: 
         Malformed: it is something else.
     """
     reader = _Reader(knows)
-    value = reader.read(_parsed(body), kind, None)
+    try:
+        value = reader.read(_parsed(body), kind, None)
+    except _Aborted as aborted:
+        raise Malformed(str(aborted)) from None
     if reader.mistake is not None:
         raise Malformed(reader.mistake)
     return value
@@ -143,6 +146,10 @@ def _syntax(error: json.JSONDecodeError, text: str) -> str:
     return f"invalid character {char} {places.get(error.msg, 'in string literal')}"
 
 
+class _Aborted(Exception):
+    """Something that reads itself gave up; that counts more than what was found before."""
+
+
 class _Reader:
     def __init__(self, knows: Callable[[str], bool]) -> None:
         self.knows = knows
@@ -172,20 +179,26 @@ class _Reader:
         if not isinstance(value, _Pairs):
             self._mismatch(value, kind.shown or kind.name, place)
             return None
+        if not kind.closed:
+            return self._fields(value, kind, place)
         inner = _Reader(self.knows)
-        found: dict[str, Any] = {}
-        for key, element in value:
-            name = kind.folded.get(key.lower()) if self.knows(kind.folded.get(key.lower(), key)) else None
-            if name is None:
-                if not kind.lenient:
-                    inner._mistaken(f"json: unknown field {quoted(key)}")
-                continue
-            read = inner.read(element, kind.fields[name], _inside(place, kind, name))
-            if read is not None:
-                found[name] = read
+        found = inner._fields(value, kind, place)
         inner._durations(found, kind)
         if inner.mistake is not None:
-            self._mistaken(inner.mistake)
+            raise _Aborted(inner.mistake)
+        return found
+
+    def _fields(self, value: _Pairs, kind: Struct, place: _Place | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, element in value:
+            name = kind.folded.get(key.lower(), "")
+            if not name or not self.knows(name):
+                if not kind.lenient:
+                    self._mistaken(f"json: unknown field {quoted(key)}")
+                continue
+            read = self.read(element, kind.fields[name], _inside(place, kind, name))
+            if read is not None:
+                found[name] = read
         return found
 
     def _durations(self, found: dict[str, Any], kind: Struct) -> None:

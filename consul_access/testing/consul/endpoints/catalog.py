@@ -48,7 +48,7 @@ def services(agent: Agent, ask: Ask) -> Found:
                 hidden = True
                 continue
             tags = found.setdefault(one.name, [])
-            tags += [tag for tag in one.tags if tag not in tags]
+            tags += [tag for tag in dict.fromkeys(one.tags) if tag not in tags]
     index = catalog.highest("services", "nodes") if meta else catalog.highest("services")
     return Found(dict(sorted(found.items())), index, cacheable=True, filtered=hidden)
 
@@ -82,29 +82,31 @@ def node(agent: Agent, ask: Ask) -> Found:
     found, made, index = _of_node(agent, ask)
     if found is None:
         return Found(None, index)
-    return Found({"Node": found, "Services": {one["ID"]: one for one in made}}, index)
+    return Found({"Node": found, "Services": {one["ID"]: one for one in made or ()}}, index)
 
 
 def node_services(agent: Agent, ask: Ask) -> Found:
     """`catalog/node-services/NAME`: the same, as a list."""
     found, made, index = _of_node(agent, ask)
-    return Found({"Node": found, "Services": None if found is None else made}, index)
+    return Found({"Node": found, "Services": made}, index)
 
 
-def _of_node(agent: Agent, ask: Ask) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
+def _of_node(agent: Agent, ask: Ask) -> tuple[dict[str, Any] | None, list[dict[str, Any]] | None, int]:
     catalog, dialect = agent.cluster.catalog, agent.cluster.dialect
     name = _named(ask, "node name")
     allowed = common.reader(agent, ask)
     keeps = common.kept(ask, SERVICES)
     found = catalog.nodes.get(name.lower())
     if found is None:
-        return None, [], 0
+        return None, None, 0
     index = catalog.highest("nodes", "services")
     if not allowed.reads("node", found.name):
-        return None, [], index
+        return None, None, index
     seen = [one for _, one in sorted(found.services.items()) if allowed.reads("service", one.name)]
     made = [node_service(dialect, one) for one in seen]
-    return shown_node(catalog, found), [one for one in made if keeps(one)], index
+    # Nothing at all is null, nothing that was kept is [].
+    kept = [one for one in made if keeps(one)] if made or ask.first("filter") else None
+    return shown_node(catalog, found), kept, index
 
 
 def _named(ask: Ask, what: str) -> str:
@@ -195,7 +197,11 @@ def register(agent: Agent, ask: Ask) -> Told:
         raise Refused(500, "Must provide address if SkipNodeUpdate is not set")
     _vet_node_id(body.get("ID", ""))
     service = _service(body.get("Service"))
-    checks = [_check(given) for given in body.get("Checks", []) + ([body["Check"]] if "Check" in body else []) if given]
+    checks = [
+        _check(given, body["Node"])
+        for given in body.get("Checks", []) + ([body["Check"]] if "Check" in body else [])
+        if given
+    ]
     _vet(agent, ask, body["Node"], service, checks)
     known = agent.cluster.catalog.nodes.get(body["Node"].lower())
     node = Node(body["Node"], body.get("Address", ""), body.get("ID", "") or (known.id if known else ""))
@@ -273,7 +279,7 @@ def _service(given: dict[str, Any] | None) -> Service | None:
         given.get("Address", ""),
         given.get("Port", 0),
         given.get("Tags", []),
-        given.get("Meta", {}),
+        given.get("Meta"),
         weights if any(weights.values()) else {"Passing": 1, "Warning": 1},
         {name: {"Address": "", "Port": 0} | address for name, address in given.get("TaggedAddresses", {}).items()},
         given.get("EnableTagOverride", False),
@@ -281,17 +287,18 @@ def _service(given: dict[str, Any] | None) -> Service | None:
     )
 
 
-def _check(given: dict[str, Any]) -> Check:
-    return read_check(given, node_id=given.get("CheckID") or given.get("Name", ""))
+def _check(given: dict[str, Any], node: str) -> Check:
+    return read_check(given, check_id=given.get("CheckID") or given.get("Name", ""), node=given.get("Node") or node)
 
 
-def read_check(given: dict[str, Any], *, node_id: str) -> Check:
+def read_check(given: dict[str, Any], *, check_id: str, node: str) -> Check:
     """A check as it is written past the agents."""
     definition = {name: value for name, value in given.get("Definition", {}).items() if not name.endswith("Duration")}
     definition = {name: _length(value) if name in _LENGTHS else value for name, value in definition.items() if value}
     return Check(
-        node_id,
+        check_id,
         given.get("Name", ""),
+        node,
         given.get("Status") or "critical",
         given.get("Notes", ""),
         given.get("Output", ""),

@@ -25,6 +25,8 @@ def everything(agent: Agent, ask: Ask) -> Told:
     try:
         keeps = compiled(ask.first("filter"), CHECKS)
     except FilterFault as fault:
+        if not fault.is_syntax and not agent.local.checks:
+            return Told({})  # it is looked at closely only when there is something to be filtered
         beginning = "Failed to create boolean expression evaluator: " if fault.is_syntax else ""
         raise Refused(500, f"{beginning}{fault}") from None
     shown = {}
@@ -52,6 +54,9 @@ def register(agent: Agent, ask: Ask) -> Told:
         raise Refused(500, f'ServiceID "{owner}" does not exist')
     if not agent.scripts and definition.is_script:
         raise Refused(500, NO_SCRIPTS)
+    if check_id in agent.local.checks:
+        known = agent.local.checks[check_id].check
+        held.check.status, held.check.output = known.status, known.output
     agent.local.add_check(held, now=agent.cluster.now)
     agent.prepare([held])
     agent.sync()
@@ -101,7 +106,7 @@ def _reported(agent: Agent, ask: Ask, status: str, output: str) -> Told:
     held = agent.local.checks.get(ask.rest)
     if held is None and agent.cluster.dialect.unknown_is_404:
         raise _unknown(agent, ask.rest)
-    if held is None or not held.has_ttl:
+    if held is None or held.ttl is None:
         raise Refused(500, f'CheckID "{ask.rest}" does not have associated TTL')
     agent.local.beat(held, status, output, now=agent.cluster.now, defer=agent.deferral())
     agent.sync()

@@ -83,7 +83,7 @@ def checks(agent: Agent, ask: Ask) -> Found:
 def node(agent: Agent, ask: Ask) -> Found:
     """`health/node/NAME`: the checks on a node."""
     name = _named(ask, "node name").lower()
-    return _checks(agent, ask, lambda node, _: node.name.lower() == name)
+    return _checks(agent, ask, lambda node, _: node.name.lower() == name, meta={})
 
 
 def state(agent: Agent, ask: Ask) -> Found:
@@ -92,11 +92,11 @@ def state(agent: Agent, ask: Ask) -> Found:
     return _checks(agent, ask, lambda _, check: wanted in {"any", check.status})
 
 
-def _checks(agent: Agent, ask: Ask, fits: Any) -> Found:
+def _checks(agent: Agent, ask: Ask, fits: Any, *, meta: dict[str, str] | None = None) -> Found:
     catalog = agent.cluster.catalog
     allowed = common.reader(agent, ask)
     keeps = common.kept(ask, CHECKS)
-    meta = common.node_meta(ask)
+    meta = common.node_meta(ask) if meta is None else meta
     found = [
         (node, check) for node, check in catalog.all_checks() if fits(node, check) and common.wanted_node(node, meta)
     ]

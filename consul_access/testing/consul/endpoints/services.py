@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from consul_access.testing.consul.agent import Agent
 from consul_access.testing.consul.catalog import Check
-from consul_access.testing.consul.definitions import Invalid, ServiceDefinition, read_service
+from consul_access.testing.consul.definitions import Invalid, ServiceDefinition, read_service, wrong_family
 from consul_access.testing.consul.endpoints.common import DENIED, DONE, authorized, kept
 from consul_access.testing.consul.endpoints.member import enabled_or_not
 from consul_access.testing.consul.exchange import Ask, Options, Refused, Told
@@ -35,7 +35,7 @@ def everything(agent: Agent, ask: Ask) -> Told:
 
 def one(agent: Agent, ask: Ask) -> Told:
     """`agent/service/ID`: one service, to be waited for by the hash of what is known."""
-    ask.options = Options.parse({"wait": ask.query.get("wait", [])[:1] or [""]})
+    ask.options = Options.parse({name: ask.query[name] for name in ("wait", "index") if name in ask.query})
     allowed = authorized(agent, ask)
     held = agent.local.services.get(ask.rest)
     if held is None:
@@ -54,6 +54,8 @@ def register(agent: Agent, ask: Ask) -> Told:
     except Invalid as invalid:
         raise Refused(400, str(invalid)) from None
     _vet_registration(agent, ask, wanted)
+    if wrong := wrong_family(wanted.tagged):
+        raise Refused(500, wrong)
     if not agent.scripts and any(check.is_script for check in wanted.checks):
         raise Refused(500, NO_SCRIPTS)
     replace = ask.first("replace-existing-checks") == "true" or ask.query.get("replace-existing-checks") == [""]
@@ -151,7 +153,9 @@ def health_of_name(agent: Agent, ask: Ask) -> Told:
     services = [held for _, held in sorted(agent.local.services.items()) if held.service.name == ask.rest]
     if not services:
         missing = f"ServiceName {ask.rest} Not Found"
-        return Told(missing if _wants_text(ask) else [], 404, (("X-Consul-Reason", missing),))
+        reason = (("X-Consul-Reason", missing),)
+        text = missing.encode() if _wants_text(ask) else None
+        return Told([], 404, reason, text, NOT_JSON)
     found = [_health(agent, held) for held in services]
     worst = min((status for status, _ in found), key=_WORST_FIRST.index)
     return _standing(ask, worst, [told for _, told in found])

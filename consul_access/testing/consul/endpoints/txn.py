@@ -6,7 +6,7 @@ import copy
 from typing import Any, Final
 
 from consul_access.testing.consul.agent import Agent
-from consul_access.testing.consul.catalog import Catalog, CatalogFault, Node
+from consul_access.testing.consul.catalog import Catalog, CatalogFault, Check, Node
 from consul_access.testing.consul.endpoints.catalog import CHECK, knows, read_check
 from consul_access.testing.consul.endpoints.common import authorized
 from consul_access.testing.consul.exchange import Ask, Refused, Told
@@ -86,17 +86,28 @@ def _operation(agent: Agent, catalog: Catalog, operation: dict[str, Any]) -> lis
         return [_shown(agent, node, check_id)]
     if verb not in _WRITES:
         raise _Stopped(f'unknown Check verb "{verb}"')
-    if verb.endswith("cas") and (held.modified if held else 0) != given.get("ModifyIndex", 0):
+    if _is_stale(verb, held, given.get("ModifyIndex", 0)):
         what = "delete" if verb == "delete-cas" else "set"
         raise _Stopped(f'failed to {what} check "{check_id}" on node "{node_name}", index is stale')
     if verb.startswith("delete"):
         if node is not None:
             catalog.drop_check(node, check_id)
         return []
-    if node is None:
-        raise _Stopped("Missing node registration")
-    catalog.put_check(node, read_check(given, node_id=check_id))
+    try:
+        if node is None:
+            raise CatalogFault("Missing node registration")
+        catalog.put_check(node, read_check(given, check_id=check_id, node=node_name))
+    except CatalogFault:
+        if verb == "cas":
+            return []  # so it is: nothing is written, and nothing is said (observed on 1.8.7)
+        raise
     return [_shown(agent, node, check_id)]
+
+
+def _is_stale(verb: str, held: Check | None, index: int) -> bool:
+    if verb == "cas":
+        return (held.modified if held else 0) != index
+    return verb == "delete-cas" and (held is None or held.modified != index)
 
 
 def _shown(agent: Agent, node: Node, check_id: str) -> dict[str, Any]:
