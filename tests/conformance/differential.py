@@ -73,7 +73,7 @@ class Pair:
             real = self._ask_real(method, target, data)  # what an agent knows reaches the servers a moment later
         if real[0] != fake[0]:
             raise AssertionError(
-                f"{method} {target} {body!r}\n  real: {real[0]}\n  fake: {fake[0]}\n  real was at {real[1]}, fake at {fake[1]}"
+                f"{method} {target} {body!r}\n  real, at {real[1]}: {real[0]}\n  fake, at {fake[1]}: {fake[0]}"
             )
         for side, (_, index) in zip(self._sides, (real, fake), strict=True):
             if index is not None:

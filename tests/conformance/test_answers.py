@@ -94,7 +94,12 @@ class TestShapes:
 
     @pytest.mark.parametrize(
         ("address", "names"),
-        [("", None), ("10.0.0.1", {"lan_ipv4", "wan_ipv4"}), ("2001:db8::1", {"lan_ipv6", "wan_ipv6"}), ("x.example", None)],
+        [
+            ("", None),
+            ("10.0.0.1", {"lan_ipv4", "wan_ipv4"}),
+            ("2001:db8::1", {"lan_ipv6", "wan_ipv6"}),
+            ("x.example", None),
+        ],
     )
     def test_tagged_addresses_are_made_from_an_ip_address(self, consul, address, names):
         consul.register("web", address=address, port=80)
@@ -170,17 +175,24 @@ class TestHealth:
     @pytest.mark.parametrize(
         ("expression", "text"),
         [
-            ("Service.Port > 80", '1:14 (13): no match found, expected: "!=", "==", "contains", "in", "is", "matches", "not" or '
-                                  "[ \\t\\r\\n]"),
+            (
+                "Service.Port > 80",
+                '1:14 (13): no match found, expected: "!=", "==", "contains", "in", "is", "matches", "not" or [ \\t\\r\\n]',
+            ),
             ("No.Such == 1", 'Selector "No" is not valid'),
             ('Service.Tags == "a"', 'Invalid match operator "Equal" for selector "Service.Tags"'),
             ("(Service.ID == web", '1:19 (18): rule "grouping": Unmatched parentheses'),
             ('Service.ID == "we', '1:18 (17): rule "string": Unterminated string literal'),
-            ("Service.Port == x", 'Failed to coerce value "x" for selector "Service.Port": strconv.ParseInt: parsing "x": '
-                                  "invalid syntax"),
-            ('Service.ID matches "("', 'Failed to compile regular expression "(": error parsing regexp: missing closing ): `(`'),
+            (
+                "Service.Port == x",
+                'Failed to coerce value "x" for selector "Service.Port": strconv.ParseInt: parsing "x": invalid syntax',
+            ),
+            (
+                'Service.ID matches "("',
+                'Failed to compile regular expression "(": error parsing regexp: missing closing ): `(`',
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_what_is_said_of_wrong_ones(self, consul, expression, text):
         found = consul.request("GET", f"/v1/health/service/web?filter={quote(expression)}")
         assert found == (500, f"Failed to create boolean expression evaluator: {text}")

@@ -60,12 +60,25 @@ ABOUT_CHECK = sparse(
 )
 BAD_CHECK = st.sampled_from(
     [
-        {"TTL": "10"}, {"TTL": "x"}, {"TTL": -1}, {"HTTP": "http://x"}, {"Nope": 1}, {"TTL": "1h", "Status": "bad"},
-        {"TTL": "1h", "Interval": "1h"}, {"TTL": "1h", "OutputMaxSize": -1}, {"TTL": "1h", "Header": {"a": "b"}},
-        {"TTL": "1h", "Args": "x"}, {"AliasService": "web", "TTL": "1h"}, {"Interval": "1h"}, {"TTL": "1h", "Name": 1},
-        {"TTL": "1h", "UDP": "x"}, {"TTL": "1h", "TLSSkipVerify": 1}, {"Notes": "n"}, {"TTL": [], "Nope": 2},
+        {"TTL": "10"},
+        {"TTL": "x"},
+        {"TTL": -1},
+        {"HTTP": "http://x"},
+        {"Nope": 1},
+        {"TTL": "1h", "Status": "bad"},
+        {"TTL": "1h", "Interval": "1h"},
+        {"TTL": "1h", "OutputMaxSize": -1},
+        {"TTL": "1h", "Header": {"a": "b"}},
+        {"TTL": "1h", "Args": "x"},
+        {"AliasService": "web", "TTL": "1h"},
+        {"Interval": "1h"},
+        {"TTL": "1h", "Name": 1},
+        {"TTL": "1h", "UDP": "x"},
+        {"TTL": "1h", "TLSSkipVerify": 1},
+        {"Notes": "n"},
+        {"TTL": [], "Nope": 2},
     ]
-)  # fmt: skip
+)
 GOOD_CHECK = st.builds(lambda one, about: {**about, **one}, TTL | PROBES, ABOUT_CHECK)
 SERVICE_CHECK = st.builds(
     lambda check, check_id: check | ({"CheckID": check_id} if check_id else {}), GOOD_CHECK, st.none() | CHECK_IDS
@@ -73,14 +86,39 @@ SERVICE_CHECK = st.builds(
 ANY_CHECK = SERVICE_CHECK | SERVICE_CHECK | SERVICE_CHECK | BAD_CHECK | st.sampled_from([{}, {"TTL": "0s"}])
 BAD_FIELDS = st.sampled_from(
     [
-        {"Port": "80"}, {"Port": 1.5}, {"Tags": "x"}, {"Tags": [1]}, {"Meta": []}, {"Meta": {"a": 1}}, {"Nope": 1},
-        {"Meta": {"a b": ""}}, {"Meta": {"consul-x": ""}}, {"Meta": {"": ""}}, {"Address": "0.0.0.0"}, {"Address": "::"},
-        {"Weights": {"Passing": 0}}, {"Weights": {"Passing": 70000}}, {"Weights": 3}, {"Weights": {"Passing": "1"}},
-        {"TaggedAddresses": {"wan": "x"}}, {"Name": ""}, {"Name": None}, {"Name": 1}, {"EnableTagOverride": "x"},
-        {"Check": []}, {"Checks": {}}, {"Checks": [1]}, {"Check": "x"}, {"SocketPath": "x"}, {"Ports": 1}, {"Namespace": "x"},
-        {"Meta": {"a": "x" * 513}}, {"Weights": {"Passing": 1, "Warning": -1}}, {"Kind": "connect-proxy"},
+        {"Port": "80"},
+        {"Port": 1.5},
+        {"Tags": "x"},
+        {"Tags": [1]},
+        {"Meta": []},
+        {"Meta": {"a": 1}},
+        {"Nope": 1},
+        {"Meta": {"a b": ""}},
+        {"Meta": {"consul-x": ""}},
+        {"Meta": {"": ""}},
+        {"Address": "0.0.0.0"},
+        {"Address": "::"},
+        {"Weights": {"Passing": 0}},
+        {"Weights": {"Passing": 70000}},
+        {"Weights": 3},
+        {"Weights": {"Passing": "1"}},
+        {"TaggedAddresses": {"wan": "x"}},
+        {"Name": ""},
+        {"Name": None},
+        {"Name": 1},
+        {"EnableTagOverride": "x"},
+        {"Check": []},
+        {"Checks": {}},
+        {"Checks": [1]},
+        {"Check": "x"},
+        {"SocketPath": "x"},
+        {"Ports": 1},
+        {"Namespace": "x"},
+        {"Meta": {"a": "x" * 513}},
+        {"Weights": {"Passing": 1, "Warning": -1}},
+        {"Kind": "connect-proxy"},
     ]
-)  # fmt: skip
+)
 GOOD_FIELDS = sparse(
     {},
     {
@@ -118,13 +156,31 @@ CATALOG_SERVICES = sparse(
 )
 
 HEALTH_FILTERS = [
-    'Service.Port == 80', 'Service.Tags contains a', '"a" not in Service.Tags', 'Service.Meta.v == "1"', 'v in Service.Meta',
-    'Checks.Status == "passing"', 'not Checks.Status == critical', 'Checks.Status != "critical"', 'Service.ID matches "^w"',
-    'Node.Node == "ext-1" or Service.Service == web', 'Service.Tags is empty', 'Service.Weights.Passing == 3',
-    'Service.Meta["x-y"] != "2" and Service.EnableTagOverride == true', 'Service.TaggedAddresses.wan.Port == 9',
-    'Service.Kind == odd', 'Checks.Type == ttl', 'Service.Address not matches "^10"', 'Nope == 1', 'Service.Port ==', '(',
-    'Service.Port == x', 'Service.Tags == a', 'Service.ID matches "("', 'Node.Meta.zone == "1"',
-]  # fmt: skip
+    "Service.Port == 80",
+    "Service.Tags contains a",
+    '"a" not in Service.Tags',
+    'Service.Meta.v == "1"',
+    "v in Service.Meta",
+    'Checks.Status == "passing"',
+    "not Checks.Status == critical",
+    'Checks.Status != "critical"',
+    'Service.ID matches "^w"',
+    'Node.Node == "ext-1" or Service.Service == web',
+    "Service.Tags is empty",
+    "Service.Weights.Passing == 3",
+    'Service.Meta["x-y"] != "2" and Service.EnableTagOverride == true',
+    "Service.TaggedAddresses.wan.Port == 9",
+    "Service.Kind == odd",
+    "Checks.Type == ttl",
+    'Service.Address not matches "^10"',
+    "Nope == 1",
+    "Service.Port ==",
+    "(",
+    "Service.Port == x",
+    "Service.Tags == a",
+    'Service.ID matches "("',
+    'Node.Meta.zone == "1"',
+]
 CATALOG_FILTERS = [
     "ServicePort == 80",
     "ServiceTags contains a",
@@ -142,8 +198,23 @@ CHECK_FILTERS = [
 ]
 SERVICE_FILTERS = ["Port == 80", "Service == web", "Tags contains a", 'Meta.v == "1"', "Nope == 1", "Kind == odd"]
 NODE_FILTERS = ['Node == "ext-1"', "Meta is empty", 'Meta.zone == "1"', 'Address == "10.1.1.1"', "Nope"]
-FLAGS = ["stale", "consistent", "stale&consistent", "dc=dc1", "dc=nope", "ns=x", "near=_agent", "wait=5", "wait=1s", "index=x",
-         "index=0", "node-meta=zone:1", "node-meta=zone", "unknown=1", "partition=x"]  # fmt: skip
+FLAGS = [
+    "stale",
+    "consistent",
+    "stale&consistent",
+    "dc=dc1",
+    "dc=nope",
+    "ns=x",
+    "near=_agent",
+    "wait=5",
+    "wait=1s",
+    "index=x",
+    "index=0",
+    "node-meta=zone:1",
+    "node-meta=zone",
+    "unknown=1",
+    "partition=x",
+]
 PLAIN_FLAGS = ["dc=dc1", "ns=x", "stale", "near=_agent"]
 """For the one path that answers a refusal and, in the same body, what it had refused."""
 READS: dict[str, list[str]] = {
@@ -175,8 +246,12 @@ class Differential(RuleBasedStateMachine):
     def begin(self) -> None:
         self.pair.clear()
 
-    @rule(body=MAYBE_BAD | SERVICES, query=st.sampled_from(["", "", "?replace-existing-checks=true", "?replace-existing-checks",
-                                                            "?replace-existing-checks=1"]))  # fmt: skip
+    @rule(
+        body=MAYBE_BAD | SERVICES,
+        query=st.sampled_from(
+            ["", "", "?replace-existing-checks=true", "?replace-existing-checks", "?replace-existing-checks=1"]
+        ),
+    )
     def register(self, body: dict[str, Any], query: str) -> None:
         self.pair.do("PUT", f"/v1/agent/service/register{query}", body)
 

@@ -21,7 +21,7 @@ class Patient:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self):
+            def answer(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 patient.asked.append((self.command, self.path, dict(self.headers), body))
                 self.send_response(302 if self.path == "/moved" else patient.status)
@@ -31,7 +31,7 @@ class Patient:
                 self.end_headers()
                 self.wfile.write(b"well")
 
-            do_POST = do_GET
+            do_GET = do_POST = answer  # noqa: N815
 
             def log_message(self, *args):
                 pass
@@ -60,7 +60,8 @@ def becomes(consul, status, check_id="service:web"):
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [(200, "passing"), (204, "passing"), (299, "passing"), (429, "warning"), (404, "critical"), (503, "critical")]
+    ("code", "status"),
+    [(200, "passing"), (204, "passing"), (299, "passing"), (429, "warning"), (404, "critical"), (503, "critical")],
 )
 def test_the_status_code_decides(consul, patient, code, status):
     patient.status = code
@@ -70,7 +71,13 @@ def test_the_status_code_decides(consul, patient, code, status):
 
 
 def test_it_is_asked_as_it_was_told_to_be(consul, patient):
-    check = {"HTTP": patient.url, "Interval": "1s", "Method": "POST", "Body": "are you well", "Header": {"X-Who": ["me"]}}
+    check = {
+        "HTTP": patient.url,
+        "Interval": "1s",
+        "Method": "POST",
+        "Body": "are you well",
+        "Header": {"X-Who": ["me"]},
+    }
     consul.register("web", check=check)
     found = becomes(consul, "passing")
     assert found["Output"] == f"HTTP POST {patient.url}: 200 OK Output: well"

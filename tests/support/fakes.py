@@ -44,6 +44,22 @@ class FakeAgent(Asking):
     def token(self) -> str | None:  # type: ignore[override]
         return self.fake.master_token
 
+    @property
+    def process(self) -> FakeAgent:
+        return self
+
+    def poll(self) -> int | None:
+        return None if self.fake.is_up else -9
+
+    def run(self) -> None:
+        self.fake.start(keep=self.server)
+
+    def pause(self) -> None:
+        self.fake.faults.freeze()
+
+    def resume(self) -> None:
+        self.fake.faults.heal()
+
     def stop(self) -> None:
         self.fake.leave()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from consul_access.testing.consul.access import Authorizer
@@ -103,28 +104,26 @@ class Agent:
         """Tells the servers what they do not know yet. What they cannot take now is told later."""
         self._follow_aliases()
         for service_id, token in list(self.local.gone_services.items()):
-            if self._tell(lambda gone=service_id: self._deregister(service_id=gone), token, service=service_id):
+            if self._tell(partial(self._deregister, service_id=service_id), token):
                 del self.local.gone_services[service_id]
         for held in list(self.local.services.values()):
             if not held.in_sync:
-                held.in_sync = self._tell(lambda told=held.service.id: self._register_service(told), held.token)
+                held.in_sync = self._tell(partial(self._register_service, held.service.id), held.token)
         for check_id, token in list(self.local.gone_checks.items()):
-            if self._tell(lambda gone=check_id: self._deregister(check_id=gone), token):
+            if self._tell(partial(self._deregister, check_id=check_id), token):
                 del self.local.gone_checks[check_id]
         for check in list(self.local.checks.values()):
             if not check.in_sync:
-                check.in_sync = self._tell(lambda told=check: self._register_check(told), check.token)
+                check.in_sync = self._tell(partial(self._register_check, check), check.token)
         self.cluster.changed()
 
-    def _tell(self, write: Callable[[], object], token: str = "", *, service: str = "") -> bool:
+    def _tell(self, write: Callable[[], object], token: str = "") -> bool:
         """Whether it need not be said again: the servers took it, or never will."""
         if not self._may_tell(token):
             return True
         try:
             write()
-        except ServersAway:
-            return False
-        except CatalogFault:
+        except (ServersAway, CatalogFault):
             return False
         return True
 
@@ -188,7 +187,7 @@ class Agent:
                     self.probes()
 
     def _follow_node(self, held: LocalCheck) -> None:
-        """Agents before 1.11 crash over a node that nobody knows; those of 1.8 wait for one that they followed before."""
+        """Agents before 1.11 crash over a node that nobody knows; those of 1.8 get stuck over one they knew before."""
         dialect = self.cluster.dialect
         is_known = held.definition.text("AliasNode").lower() in self.cluster.catalog.nodes
         if not is_known and not dialect.since(1, 11):

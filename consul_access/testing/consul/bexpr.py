@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 __all__ = ["And", "Expression", "Match", "Not", "Or", "SyntaxFault", "parse"]
 
@@ -247,10 +247,7 @@ class _Parser:
         )  # fmt: skip
         if found is None:
             return None
-        selector, operator, value = found
-        assert isinstance(selector, tuple)
-        assert isinstance(value, _Value)
-        return Match(selector, str(operator), value.text)
+        return Match(_path(found[0]), str(found[1]), _text(found[2]))
 
     def _selector_op(self) -> Match | None:
         found = self._sequence(
@@ -259,8 +256,7 @@ class _Parser:
         )
         if found is None:
             return None
-        assert isinstance(found[0], tuple)
-        return Match(found[0], str(found[1]))
+        return Match(_path(found[0]), str(found[1]))
 
     def _value_op_selector(self) -> Match | None:
         def inside() -> str | None:
@@ -268,10 +264,7 @@ class _Parser:
 
         found = self._sequence(self._value, inside, self._selector)
         if found is not None:
-            value, operator, selector = found
-            assert isinstance(selector, tuple)
-            assert isinstance(value, _Value)
-            return Match(selector, str(operator), value.text)
+            return Match(_path(found[2]), str(found[1]), _text(found[0]))
         start = self.at
         if self._sequence(self._value, inside, lambda: self._not_ahead(self._selector)):
             self._fault(self.at, "match", "Invalid selector")
@@ -316,8 +309,7 @@ class _Parser:
     def _index(self) -> str | None:
         found = self._sequence(self._word("["), self._maybe_space, self._string, self._maybe_space, self._word("]"))
         if found is not None:
-            assert isinstance(found[2], _Value)
-            return found[2].text
+            return _text(found[2])
         start = self.at
         if self._sequence(self._word("["), self._maybe_space, lambda: self._not_ahead(self._string)):
             self._fault(self.at, "index", "Invalid index")
@@ -397,9 +389,19 @@ class _Value:
     text: str
 
 
+# What a sequence found is known by its place in the grammar; a type checker cannot know.
+
+
 def _expression(found: object) -> Expression:
-    assert isinstance(found, Match | Not | And | Or)
-    return found
+    return cast("Expression", found)
+
+
+def _path(found: object) -> tuple[str, ...]:
+    return cast("tuple[str, ...]", found)
+
+
+def _text(found: object) -> str:
+    return cast("_Value", found).text
 
 
 def _unescaped(raw: str) -> str:

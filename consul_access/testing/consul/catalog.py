@@ -1,7 +1,7 @@
 """What the servers hold: nodes, services, checks, and an index for each of them that only grows.
 
-Which index a change moves, and which one a look-up tells, is the servers' own odd arithmetic (agent/consul/state/catalog.go
-of 1.8): it decides who is woken by what.
+Which index a change moves, and which one a look-up tells, is the servers' own odd arithmetic
+(agent/consul/state/catalog.go of 1.8): it decides who is woken by what.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ class Catalog:
         self.index = min(self.index, to)
         self._tables = {name: min(index, to) for name, index in self._tables.items()}
         for node in self.nodes.values():
-            for held in (node, *node.services.values(), *node.checks.values()):
+            holders: list[Node | Service | Check] = [node, *node.services.values(), *node.checks.values()]
+            for held in holders:
                 held.created, held.modified = min(held.created, to), min(held.modified, to)
 
     def _put_node(self, node: Node, held: Node | None) -> Node:

@@ -114,8 +114,10 @@ class Course:
         if self._fake.faults.is_frozen(self._request) or self._is_stuck():
             return None
         instead = next((fault.instead for fault in self._met if fault.instead is not None), None)
-        if instead is not None:
-            return instead
+        return instead or self._asked()
+
+    def _asked(self) -> Answer | None:
+        """What the agent says now, which it is asked when the request has arrived and again after every change."""
         if self._waiting is not None:
             return self._front.resume(self._waiting)
         if self._fake.cluster.now < self._not_before:

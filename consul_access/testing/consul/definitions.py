@@ -43,8 +43,12 @@ _HEADER: Final = Mapped(STRINGS, "map[string][]string")
 _PROXY: Final = Struct(
     "ConnectProxyConfig",
     dict.fromkeys(
-        ("DestinationServiceName", "DestinationServiceID", "LocalServiceAddress", "LocalServicePort", "Config")
-        + (
+        (
+            "DestinationServiceName",
+            "DestinationServiceID",
+            "LocalServiceAddress",
+            "LocalServicePort",
+            "Config",
             "Upstreams",
             "MeshGateway",
             "Expose",
@@ -74,7 +78,8 @@ _PROBES: Final[dict[str, Kind]] = {
     "Header": _HEADER,
 }
 _CHECK_SHOWN: Final = (
-    "struct { Interval interface {}; Timeout interface {}; TTL interface {}; DeregisterCriticalServiceAfter interface {}; "
+    "struct { Interval interface {}; Timeout interface {}; TTL interface {}; "
+    "DeregisterCriticalServiceAfter interface {}; "
     'Args []string "json:\\"args\\""; ScriptArgsSnake []string "json:\\"script_args\\""; '
     'DeregisterCriticalServiceAfterSnake interface {} "json:\\"deregister_critical_service_after\\""; '
     'DockerContainerIDSnake string "json:\\"docker_container_id\\""; '

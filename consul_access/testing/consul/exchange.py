@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -66,19 +66,19 @@ class Answer:
 
 @dataclass(slots=True)
 class Waiting:
-    """A request whose answer has to wait.
+    """A request whose answer has to wait for a change.
 
     Args:
-        request: the request.
-        until: when it is answered in any case; None: nobody knows.
-        ask: what it asks, once that has been understood.
+        ask: what it asks.
+        again: what answers it, to be asked again.
+        until: when it is answered in any case.
         seen: the state that it has been compared with.
     """
 
-    request: Request
-    until: float | None
-    ask: Ask | None = None
-    seen: int = -1
+    ask: Ask
+    again: Callable[[Any, Ask], Told | Found]
+    until: float
+    seen: int
 
 
 class Refused(Exception):

@@ -164,9 +164,10 @@ class FakeConsul:
         with self.locked():
             if any(agent.node.name == node for agent in self.cluster.agents):
                 raise InvalidInput(f"node={node!r} is there already; the name of a node is its own")
+            agent = Agent(self.cluster, node, address=address, is_server=server, scripts=scripts)
+            agent.probes = self._agent.probes
             other = FakeConsul.__new__(FakeConsul)
-            other._set_up(self._shared, Agent(self.cluster, node, address=address, is_server=server, scripts=scripts))
-            other._agent.probes = self._agent.probes
+            FakeConsul._set_up(other, self._shared, agent)
             self.notify()
         return other
 
@@ -205,9 +206,8 @@ class FakeConsul:
         with self.locked():
             held = self._agent.local.checks.get(check_id)
             if held is None or status not in {"passing", "warning", "critical"}:
-                raise InvalidInput(
-                    f"{check_id!r} cannot be {status!r}: the agent has {sorted(self._agent.local.checks)}"
-                )
+                known = ", ".join(sorted(self._agent.local.checks))
+                raise InvalidInput(f"{check_id!r} cannot be {status!r}: the agent has {known or 'no checks'}")
             self._agent.local.report(held, status, output, now=self.cluster.now, defer=self._agent.deferral())
             self._agent.sync()
             self.notify()
@@ -249,7 +249,7 @@ class FakeConsul:
         self._end(self._agent.kill)
 
     def leave(self) -> None:
-        """The agent ends in good order, as by SIGTERM: it leaves the catalog, and blocking queries get an empty list."""
+        """The agent ends in good order, as by SIGTERM: it leaves the catalog, blocking queries get nothing."""
         self._end(self._agent.leave)
 
     def start(self, *, keep: bool = True) -> None:

@@ -78,9 +78,9 @@ class _Planned:
 class Faults:
     """The switches of one agent.
 
-    Every switch takes `for_`, the seconds of the fake's clock after which it switches itself off; most also take `times`,
-    the number of requests that are concerned, and `only`, the beginning of their paths (`/v1/health/`). Without either it
-    stays until `heal()`.
+    Every switch takes `for_`, the seconds of the fake's clock after which it switches itself off; most also take
+    `times`, the number of requests that are concerned, and `only`, the beginning of their paths (`/v1/health/`).
+    Without `for_` and `times` it stays until `heal()`.
     """
 
     def __init__(self, fake: FakeConsul) -> None:

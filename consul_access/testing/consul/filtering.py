@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from consul_access.testing.consul.bexpr import And, Expression, Match, Not, Or, SyntaxFault, parse
+from consul_access.testing.consul.bexpr import And, Expression, Match, Not, SyntaxFault, parse
 from consul_access.testing.consul.golang import quoted, truth, whole_number
 
 __all__ = ["CATALOG", "CHECKS", "HEALTH", "NODES", "SERVICES", "FilterFault", "Shape", "compiled"]
@@ -88,12 +88,12 @@ _PROXY: Final = Record(
         "Expose": Record({"Checks": _TRUTH, "Paths": Many(_EXPOSED)}),
     }
 )
-_NODE: Final = {
+_NODE: Final[dict[str, Shape]] = {
     **dict.fromkeys(("ID", "Node", "Address", "Datacenter"), _TEXT),
     "TaggedAddresses": Named(_TEXT),
     "Meta": Named(_TEXT),
 }
-_SERVICE: Final = {
+_SERVICE: Final[dict[str, Shape]] = {
     **dict.fromkeys(("Kind", "ID", "Service", "Address"), _TEXT),
     "Tags": Many(_TEXT),
     "TaggedAddresses": Named(_PORTED),
@@ -104,7 +104,7 @@ _SERVICE: Final = {
     "Proxy": _PROXY,
     "Connect": _CONNECT,
 }
-_CHECK: Final = {
+_CHECK: Final[dict[str, Shape]] = {
     **dict.fromkeys(
         ("Node", "CheckID", "Name", "Status", "Notes", "Output", "ServiceID", "ServiceName", "Type"), _TEXT
     ),
@@ -115,11 +115,13 @@ NODES: Final = Record(_NODE)
 SERVICES: Final = Record(_SERVICE)
 CHECKS: Final = Record(_CHECK)
 HEALTH: Final = Record({"Node": NODES, "Service": SERVICES, "Checks": Many(CHECKS)})
-CATALOG: Final = Record(
-    {**dict.fromkeys(("ID", "Node", "Address", "Datacenter"), _TEXT), "TaggedAddresses": Named(_TEXT)}
-    | {"NodeMeta": Named(_TEXT), "ServiceName": _TEXT}
-    | {f"Service{name}": shape for name, shape in _SERVICE.items() if name != "Service"}
-)
+_ENTRY: Final[dict[str, Shape]] = {
+    **dict.fromkeys(("ID", "Node", "Address", "Datacenter", "ServiceName"), _TEXT),
+    "TaggedAddresses": Named(_TEXT),
+    "NodeMeta": Named(_TEXT),
+    **{f"Service{name}": shape for name, shape in _SERVICE.items() if name != "Service"},
+}
+CATALOG: Final = Record(_ENTRY)
 
 _NAMES: Final = {
     "==": "Equal", "!=": "Not Equal", "in": "In", "not in": "Not In", "contains": "In", "not contains": "Not In",
@@ -161,7 +163,6 @@ def _decider(expression: Expression, shape: Record) -> Keeps:
     left, right = _decider(expression.left, shape), _decider(expression.right, shape)
     if isinstance(expression, And):
         return lambda entry: left(entry) and right(entry)
-    assert isinstance(expression, Or)
     return lambda entry: left(entry) or right(entry)
 
 
@@ -224,21 +225,21 @@ def _regex_fault(text: str, message: str) -> str:
     return f"Failed to compile regular expression {quoted(text)}: error parsing regexp: {message}"
 
 
+_GO_WORDS: Final[tuple[tuple[str, Callable[[str, int], str]], ...]] = (
+    ("missing ), unterminated", lambda text, _: f"missing closing ): `{text}`"),
+    ("unbalanced parenthesis", lambda text, _: f"unexpected ): `{text}`"),
+    ("unterminated character set", lambda text, at: f"missing closing ]: `{text[at:]}`"),
+    ("nothing to repeat", lambda text, at: f"missing argument to repetition operator: `{text[at : at + 1]}`"),
+    ("bad character range", lambda text, at: f"invalid character class range: `{text[at:].partition(']')[0]}`"),
+    ("min repeat greater", lambda text, at: f"invalid repeat count: `{{{text[at : text.index('}', at) + 1]}`"),
+)
+
+
 def _go_words(error: re.error, text: str) -> str:
     at = error.pos or 0
-    message = str(error)
-    if message.startswith("missing ), unterminated"):
-        return f"missing closing ): `{text}`"
-    if message.startswith("unbalanced parenthesis"):
-        return f"unexpected ): `{text}`"
-    if message.startswith("unterminated character set"):
-        return f"missing closing ]: `{text[at:]}`"
-    if message.startswith("nothing to repeat"):
-        return f"missing argument to repetition operator: `{text[at : at + 1]}`"
-    if message.startswith("bad character range"):
-        return f"invalid character class range: `{error.msg.removeprefix('bad character range ')}`"
-    if message.startswith("min repeat greater"):
-        return f"invalid repeat count: `{{{text[at : text.index('}', at) + 1]}`"
+    for beginning, words in _GO_WORDS:
+        if error.msg.startswith(beginning):
+            return words(text, at)
     return f"{error.msg}: `{text[at:]}`"
 
 
@@ -256,8 +257,9 @@ def _asked(value: Any, path: tuple[str, ...], shape: Shape, test: Callable[[Any]
         if path[0] not in found:
             return if_missing
         return _asked(found[path[0]], path[1:], shape.of, test, if_missing=if_missing)
-    assert isinstance(shape, Record)  # anything else was refused beforehand
-    return _asked(found.get(path[0]), path[1:], shape.fields[path[0]], test, if_missing=if_missing)
+    if isinstance(shape, Record):
+        return _asked(found.get(path[0]), path[1:], shape.fields[path[0]], test, if_missing=if_missing)
+    raise FilterFault(f"Selector {quoted(path[0])} is not valid")
 
 
 def _zero(shape: Shape) -> Any:

@@ -42,7 +42,7 @@ class Front:
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self._cached: set[str] = set()
+        self._cached: set[tuple[object, ...]] = set()
 
     def begin(self, request: Request) -> Answer | Waiting:
         """Takes a request."""
@@ -66,16 +66,13 @@ class Front:
     def resume(self, waiting: Waiting) -> Answer | None:
         """Looks again at a request that waits; None if it goes on waiting."""
         ask = waiting.ask
-        assert ask is not None  # only understood requests wait for a change
         cluster = self.agent.cluster
-        is_over = waiting.until is not None and cluster.now >= waiting.until
+        is_over = cluster.now >= waiting.until
         if waiting.seen == cluster.changes and not is_over:
             return None
         waiting.seen = cluster.changes
-        route, _ = find_route(ask.path, cluster.dialect)
-        assert route is not None
         try:
-            told = route.answer(self.agent, ask)
+            told = waiting.again(self.agent, ask)
             if not is_over and _unchanged(ask, told):
                 return None
             answer = self._answered(ask, told)
@@ -83,7 +80,7 @@ class Front:
             answer = self._refusal(refused)
         except ServersAway as away:
             answer = self._refusal(_no_leader(away))
-        return _packed(waiting.request, answer)
+        return _packed(ask.request, answer)
 
     def interrupted(self, waiting: Waiting) -> Answer:
         """What a blocking query gets when its agent leaves in good order: nothing, and that with a 200."""
@@ -108,7 +105,7 @@ class Front:
                 self._refuse_datacenter(ask)
                 self._refuse_without_leader(ask)
             told = route.answer(self.agent, ask)
-            return self._wait(ask, told) or self._answered(ask, told)
+            return self._wait(route, ask, told) or self._answered(ask, told)
         except Refused as refused:
             return self._refusal(refused)
         except ServersAway as away:
@@ -132,17 +129,17 @@ class Front:
         away = self.agent.cluster.away
         if away is None or ask.options.stale:
             return
-        if ask.options.cached and ask.request.target in self._cached:
+        if ask.options.cached and _cache_key(ask) in self._cached:
             return
         raise Refused(500, away, meta=True)
 
-    def _wait(self, ask: Ask, told: Told | Found) -> Waiting | None:
+    def _wait(self, route: Route, ask: Ask, told: Told | Found) -> Waiting | None:
         if not _unchanged(ask, told):
             return None
         cluster = self.agent.cluster
         exactly = isinstance(told, Told) or (cluster.dialect.streams and ask.path.startswith("/v1/health/service/"))
         until = ask.wait_until(cluster.now, 0.0 if exactly else cluster.random.random())
-        return Waiting(ask.request, until, ask, cluster.changes)
+        return Waiting(ask, route.answer, until, cluster.changes)
 
     # --- writing answers ----------------------------------------------------------------------------------
 
@@ -176,8 +173,9 @@ class Front:
         if found.shows_consistency:
             headers.append(("X-Consul-Effective-Consistency", ask.options.consistency))
         if ask.options.cached and found.cacheable:
-            hit = ask.request.target in self._cached
-            self._cached.add(ask.request.target)
+            key = _cache_key(ask)
+            hit = key in self._cached
+            self._cached.add(key)
             headers += [("X-Cache", "HIT"), ("Age", "0")] if hit else [("X-Cache", "MISS")]
         if found.filtered and cluster.dialect.tells_filtered:
             headers.append(("X-Consul-Results-Filtered-By-ACLs", "true"))
@@ -195,6 +193,12 @@ class Front:
         return Answer(refused.status, (*headers, *self._policy_headers()), body)
 
 
+def _cache_key(ask: Ask) -> tuple[object, ...]:
+    """What an agent's cache tells questions apart by; how near somebody wants to be is no part of it."""
+    asked = (tuple(ask.query.get(name, ())) for name in ("tag", "node-meta", "filter", "dc"))
+    return (ask.path, ask.token, *asked)
+
+
 def _packed(request: Request, answer: Answer) -> Answer:
     """The answer, packed for those who ask for that; agents pack refusals and the shortest texts too."""
     if not answer.body or "gzip" not in request.headers.get("accept-encoding", ""):
@@ -210,7 +214,7 @@ def _no_leader(away: ServersAway) -> Refused:
 def _unchanged(ask: Ask, told: Told | Found) -> bool:
     """Whether a blocking query goes on waiting."""
     if isinstance(told, Found):
-        return 0 < ask.options.index and max(told.index, 1) <= ask.options.index
+        return ask.options.index > 0 and max(told.index, 1) <= ask.options.index
     wanted = ask.first("hash")
     return bool(wanted) and ("X-Consul-Contenthash", wanted) in told.headers
 

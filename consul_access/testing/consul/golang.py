@@ -43,8 +43,7 @@ def duration(text: str) -> int:
     total = 0
     while rest:
         found = _PART.match(rest)
-        assert found is not None  # every part of it may be empty
-        whole, fraction, unit = found[1], found[2] or "", found[3]
+        whole, fraction, unit = (found[1], found[2] or "", found[3]) if found else ("", "", "")
         if not whole and len(fraction) < 2:
             raise ValueError(f"time: invalid duration {quoted(text)}")
         if not unit:
@@ -52,7 +51,7 @@ def duration(text: str) -> int:
         if unit not in _UNITS:
             raise ValueError(f"time: unknown unit {quoted(unit)} in duration {quoted(text)}")
         total += int(whole or "0") * _UNITS[unit] + int(float(f"0{fraction}0") * _UNITS[unit])
-        rest = rest[found.end() :]
+        rest = rest[len(whole) + len(fraction) + len(unit) :]
     if total >= 1 << 63:
         raise ValueError(f"time: invalid duration {quoted(text)}")
     return sign * total

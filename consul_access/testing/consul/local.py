@@ -1,7 +1,7 @@
 """What one agent holds itself: its services and checks, and what of that the servers do not know yet.
 
-An agent answers for its own state at once; what it says to the servers (anti-entropy) follows, and is said again when they
-were away. Nothing here waits or looks at the clock: the time is passed in, and `next_due` tells when to come back.
+An agent answers for its own state at once; what it says to the servers (anti-entropy) follows, and is said again when
+they were away. Nothing here waits or looks at the clock: the time is passed in, and `next_due` tells when to come back.
 """
 
 from __future__ import annotations

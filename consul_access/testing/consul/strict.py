@@ -159,10 +159,6 @@ class _Reader:
         if self.mistake is None:
             self.mistake = text
 
-    def _mismatch(self, found: Any, wanted: str, place: _Place | None, *, told: str = "") -> None:
-        into = "value" if place is None else f"struct field {place.struct}.{'.'.join(place.path)}"
-        self._mistaken(f"json: cannot unmarshal {told or _called(found)} into Go {into} of type {wanted}")
-
     def read(self, value: Any, kind: Kind, place: _Place | None) -> Any:
         """The value, or None if it is null or none of its kind."""
         if value is None:
@@ -177,7 +173,10 @@ class _Reader:
 
     def _struct(self, value: Any, kind: Struct, place: _Place | None) -> dict[str, Any] | None:
         if not isinstance(value, _Pairs):
-            self._mismatch(value, kind.shown or kind.name, place)
+            mistake = _mismatch(value, kind.shown or kind.name, place)
+            if kind.closed:
+                raise _Aborted(mistake)
+            self._mistaken(mistake)
             return None
         if not kind.closed:
             return self._fields(value, kind, place)
@@ -215,13 +214,13 @@ class _Reader:
 
     def _items(self, value: Any, kind: Items, place: _Place | None) -> list[Any] | None:
         if not isinstance(value, list) or isinstance(value, _Pairs):
-            self._mismatch(value, kind.name, place)
+            self._mistaken(_mismatch(value, kind.name, place))
             return None
         return [self.read(element, kind.of, place) for element in value]
 
     def _mapped(self, value: Any, kind: Mapped, place: _Place | None) -> dict[str, Any] | None:
         if not isinstance(value, _Pairs):
-            self._mismatch(value, kind.name, place)
+            self._mistaken(_mismatch(value, kind.name, place))
             return None
         read = {key: self.read(element, kind.of, place) for key, element in value}
         return {key: _zero(kind.of) if element is None else element for key, element in read.items()}
@@ -235,7 +234,7 @@ class _Reader:
             return self._whole(value, place)
         if (kind is STRING and type(value) is str) or (kind is BOOL and isinstance(value, bool)):
             return value
-        self._mismatch(value, kind.name, place)
+        self._mistaken(_mismatch(value, kind.name, place))
         return None
 
     def _whole(self, value: _Number, place: _Place | None) -> int | None:
@@ -245,8 +244,13 @@ class _Reader:
             number = 1 << 63
         if -(1 << 63) <= number < 1 << 63:
             return number
-        self._mismatch(value, "int", place, told=f"number {value}")
+        self._mistaken(_mismatch(value, "int", place, told=f"number {value}"))
         return None
+
+
+def _mismatch(found: Any, wanted: str, place: _Place | None, *, told: str = "") -> str:
+    into = "value" if place is None else f"struct field {place.struct}.{'.'.join(place.path)}"
+    return f"json: cannot unmarshal {told or _called(found)} into Go {into} of type {wanted}"
 
 
 def _inside(place: _Place | None, kind: Struct, name: str) -> _Place:

@@ -1,4 +1,4 @@
-"""What is out of scope here and still asked for: the KV store, sessions and so on, as an agent answers that has none."""
+"""What is out of scope here and still asked for: keys and coordinates, as an agent answers that has none."""
 
 from __future__ import annotations
 

@@ -198,7 +198,8 @@ def _add(agent: Agent, made: Token) -> Token:
 
 def _index(agent: Agent) -> int:
     access = agent.cluster.access
-    return max((one.modified for one in (*access.tokens.values(), *access.policies.values())), default=1)
+    indexes = [token.modified for token in access.tokens.values()] + [one.modified for one in access.policies.values()]
+    return max(indexes, default=1)
 
 
 def _read_headers(agent: Agent) -> tuple[tuple[str, str], ...]:

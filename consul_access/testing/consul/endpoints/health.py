@@ -9,9 +9,8 @@ from consul_access.testing.consul.catalog import Check, Node, Service
 from consul_access.testing.consul.endpoints import common
 from consul_access.testing.consul.exchange import Ask, Found, Refused
 from consul_access.testing.consul.filtering import CHECKS, HEALTH
-from consul_access.testing.consul.rendering import catalog_check
+from consul_access.testing.consul.rendering import catalog_check, node_service
 from consul_access.testing.consul.rendering import node as shown_node
-from consul_access.testing.consul.rendering import node_service
 
 __all__ = ["checks", "connect", "fitting", "node", "service", "state"]
 

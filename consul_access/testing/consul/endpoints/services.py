@@ -14,8 +14,7 @@ from consul_access.testing.consul.filtering import SERVICES
 from consul_access.testing.consul.local import LocalService, content_hash
 from consul_access.testing.consul.rendering import agent_health_check, agent_service
 
-__all__ = ["deregister", "everything", "health_of_id", "health_of_name", "maintenance", "one", "register", "unknown_service",
-           "vet_service"]  # fmt: skip
+__all__ = ["deregister", "everything", "health_of_id", "health_of_name", "maintenance", "one", "register"]
 
 NO_SCRIPTS: Final = (
     "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"
@@ -67,11 +66,11 @@ def register(agent: Agent, ask: Ask) -> Told:
 
 def deregister(agent: Agent, ask: Ask) -> Told:
     """`agent/service/deregister/ID`: removes a service and its checks."""
-    vet_service(agent, ask, ask.rest)
+    _vet_service(agent, ask, ask.rest)
     if not ask.rest:
         raise Refused(500, "ServiceID missing")
     if not agent.local.remove_service(ask.rest) and agent.cluster.dialect.unknown_is_404:
-        raise unknown_service(agent, ask.rest)
+        raise _unknown_service(agent, ask.rest)
     agent.sync()
     return DONE
 
@@ -81,37 +80,36 @@ def maintenance(agent: Agent, ask: Ask) -> Told:
     if not ask.rest:
         raise Refused(400, "Missing service ID")
     enabled = enabled_or_not(ask)
-    vet_service(agent, ask, ask.rest)
+    _vet_service(agent, ask, ask.rest)
     if ask.rest not in agent.local.services:
         if agent.cluster.dialect.unknown_is_404:
-            raise unknown_service(agent, ask.rest)
+            raise _unknown_service(agent, ask.rest)
         raise Refused(404, f'No service registered with ID "{ask.rest}"')
     agent.local.maintain_service(ask.rest, enabled, ask.first("reason"), ask.token)
     agent.sync()
     return DONE
 
 
-def vet_service(agent: Agent, ask: Ask, service_id: str) -> None:
+def _vet_service(agent: Agent, ask: Ask, service_id: str) -> None:
     """Refuses whoever may not change a service; with ACLs also what is not registered."""
     allowed = authorized(agent, ask)
     if not agent.cluster.access.enabled:
         return
     held = agent.local.services.get(service_id)
     if held is None:
-        raise unknown_service(agent, service_id)
+        raise _unknown_service(agent, service_id)
     if not allowed.writes("service", held.service.name):
         raise Refused(403, f"Permission denied: Missing service:write on {held.service.name}")
 
 
-def unknown_service(agent: Agent, service_id: str) -> Refused:
+def _unknown_service(agent: Agent, service_id: str) -> Refused:
     """How a service is called unknown."""
     dialect = agent.cluster.dialect
     if dialect.unknown_is_404:
         text = f'Unknown service ID "{service_id}". Ensure that the service ID is passed, not the service name.'
         return Refused(404, text)
-    return Refused(
-        500, f'Unknown service "{service_id}"' if dialect.since(1, 9) else f'Unknown service {{"{service_id}" {{}}}}'
-    )
+    text = f'Unknown service "{service_id}"' if dialect.since(1, 9) else f'Unknown service {{"{service_id}" {{}}}}'
+    return Refused(500, text)
 
 
 def _vet_registration(agent: Agent, ask: Ask, wanted: ServiceDefinition) -> None:

@@ -89,6 +89,13 @@ def _operation(agent: Agent, catalog: Catalog, operation: dict[str, Any]) -> lis
     if _is_stale(verb, held, given.get("ModifyIndex", 0)):
         what = "delete" if verb == "delete-cas" else "set"
         raise _Stopped(f'failed to {what} check "{check_id}" on node "{node_name}", index is stale')
+    return _written(agent, catalog, verb, node, given)
+
+
+def _written(
+    agent: Agent, catalog: Catalog, verb: str, node: Node | None, given: dict[str, Any]
+) -> list[dict[str, Any]]:
+    check_id = given.get("CheckID", "")
     if verb.startswith("delete"):
         if node is not None:
             catalog.drop_check(node, check_id)
@@ -96,7 +103,7 @@ def _operation(agent: Agent, catalog: Catalog, operation: dict[str, Any]) -> lis
     try:
         if node is None:
             raise CatalogFault("Missing node registration")
-        catalog.put_check(node, read_check(given, check_id=check_id, node=node_name))
+        catalog.put_check(node, read_check(given, check_id=check_id, node=given["Node"]))
     except CatalogFault:
         if verb == "cas":
             return []  # so it is: nothing is written, and nothing is said (observed on 1.8.7)
