@@ -6,7 +6,7 @@ import http.client
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +90,7 @@ class Pair:
             fake = self._ask_fake("GET", target, None)[0].body
             while (real := self._ask_real("GET", target, None)[0].body) != fake:
                 if time.monotonic() > deadline:
-                    raise AssertionError(f"{target}\n  real: {real}\n  fake: {fake}")
+                    raise AssertionError(f"{target}: {', '.join(differences(real, fake))}")
 
     def clear(self) -> None:
         """Both without services, checks, maintenance, and nodes that no agent is behind; nothing is compared."""
@@ -132,6 +132,15 @@ class Pair:
         known = int(index) if status == 200 else None
         moved = 0 if known is None else self._sides[side].moved(target, known)
         return Seen(status, (*told, ("X-Consul-Index", "there" if int(index) > 0 else "zero")), parsed, moved), known
+
+
+def differences(real: Any, fake: Any, where: str = "") -> Iterator[str]:
+    """Where two bodies differ, and how."""
+    if isinstance(real, dict) and isinstance(fake, dict):
+        for name in sorted(real.keys() | fake.keys()):
+            yield from differences(real.get(name, "nothing"), fake.get(name, "nothing"), f"{where}/{name}")
+    elif real != fake:
+        yield f"{where} is really {real!r} and not {fake!r}"
 
 
 def http_path(text: str) -> str:

@@ -41,6 +41,8 @@ class Agent:
         """Called when there is an HTTP or TCP address to be asked; None while none is."""
         self.node = Node(name, address, cluster.new_id())
         self._fails_at: float | None = None
+        self._is_known = True
+        """Whether the servers know the node as it is; until then nothing on it can be registered."""
         self._begin()
         cluster.join(self)
         if not cluster.access.enabled:
@@ -90,6 +92,7 @@ class Agent:
             self._begin()
             if not self.is_server or seen_to_fail:
                 self.node.id = self.cluster.new_id()
+                self._is_known = False
             self._tell(self._compare)
         for held in self.local.checks.values():
             held.in_sync = False
@@ -140,12 +143,14 @@ class Agent:
             for check in self.local.checks.values()
             if not check.in_sync and check.check.service_id == service_id and check.token == held.token
         ]
-        self.cluster.write().register(self.node, held.service, [check.check for check in checks], skip_node=True)
+        self.cluster.write().register(
+            self.node, held.service, [check.check for check in checks], skip_node=self._is_known
+        )
         for check in checks:
             check.in_sync, check.told_later = True, None
 
     def _register_check(self, held: LocalCheck) -> None:
-        self.cluster.write().register(self.node, None, [held.check], skip_node=True)
+        self.cluster.write().register(self.node, None, [held.check], skip_node=self._is_known)
         held.told_later = None
 
     def _compare(self) -> None:
@@ -154,13 +159,14 @@ class Agent:
         node = catalog.nodes.get(self.node.name.lower())
         if node is None or node.described() != self.node.described():
             catalog.register(self.node)
+            self._is_known = True
             node = catalog.nodes[self.node.name.lower()]
         for service in [one for one in node.services.values() if one.id != "consul"]:
             mine = self.local.services.get(service.id)
             if mine is None:
                 catalog.deregister(node.name, service_id=service.id)
             elif mine.service.override:
-                mine.service.tags = list(service.tags)
+                mine.service.tags = service.tags
         for check in [one for one in node.checks.values() if one.id != "serfHealth"]:
             if check.id not in self.local.checks:
                 catalog.deregister(node.name, check_id=check.id)

@@ -22,16 +22,19 @@ class CatalogFault(Exception):
 
 @dataclass(slots=True)
 class Service:
-    """One instance, as the servers know it."""
+    """One instance, as the servers know it.
+
+    What was not said at all is None, and to the servers that is not the same as empty.
+    """
 
     id: str
     name: str
     address: str = ""
     port: int = 0
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] | None = None
     meta: dict[str, str] | None = None
     weights: dict[str, int] = field(default_factory=lambda: {"Passing": 1, "Warning": 1})
-    tagged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tagged: dict[str, dict[str, Any]] | None = None
     override: bool = False
     kind: str = ""
     native: bool = False
@@ -55,7 +58,7 @@ class Check:
     output: str = ""
     service_id: str = ""
     service_name: str = ""
-    service_tags: list[str] = field(default_factory=list)
+    service_tags: list[str] | None = None
     type: str = ""
     definition: dict[str, Any] = field(default_factory=dict)
     interval: str = ""
@@ -146,7 +149,7 @@ class Catalog:
             service = node.services.get(new.service_id.lower())
             if service is None:
                 raise CatalogFault("Missing service registration")
-            new.service_name, new.service_tags = service.name, list(service.tags)
+            new.service_name, new.service_tags = service.name, service.tags
         node.checks[check.id.lower()] = new
         if held is not None and held.same_as(new):
             return

@@ -223,10 +223,10 @@ class ServiceDefinition:
     name: str
     address: str
     port: int
-    tags: list[str]
+    tags: list[str] | None
     meta: dict[str, str] | None
     weights: dict[str, int]
-    tagged: dict[str, dict[str, Any]]
+    tagged: dict[str, dict[str, Any]] | None
     override: bool
     kind: str
     native: bool
@@ -256,7 +256,7 @@ def read_service(body: bytes, dialect: Dialect) -> ServiceDefinition:
         name=name,
         address=address,
         port=fields.get("Port", 0),
-        tags=[tag or "" for tag in fields.get("Tags", [])],
+        tags=[tag or "" for tag in fields["Tags"]] if "Tags" in fields else None,
         meta=fields.get("Meta"),
         weights=weights,
         tagged=_tagged(fields, address),
@@ -373,20 +373,21 @@ def is_any_address(text: str) -> bool:
     return text in {"0.0.0.0", "::", "[::]"}  # noqa: S104 - to be refused
 
 
-def _tagged(fields: dict[str, Any], address: str) -> dict[str, dict[str, Any]]:
-    tagged = {name: {"Address": "", "Port": 0} | given for name, given in fields.get("TaggedAddresses", {}).items()}
+def _tagged(fields: dict[str, Any], address: str) -> dict[str, dict[str, Any]] | None:
+    given = fields.get("TaggedAddresses")
+    tagged = {name: {"Address": "", "Port": 0} | one for name, one in (given or {}).items()}
     family = _family(address)
     if family:
         own = {"Address": address, "Port": fields.get("Port", 0)}
-        tagged = {f"lan_{family}": dict(own), f"wan_{family}": dict(own)} | tagged
-    return tagged
+        return {f"lan_{family}": dict(own), f"wan_{family}": dict(own)} | tagged
+    return None if given is None else tagged
 
 
-def wrong_family(tagged: dict[str, dict[str, Any]]) -> str:
+def wrong_family(tagged: dict[str, dict[str, Any]] | None) -> str:
     """What an agent says to tagged addresses that are not of the family in their names; nothing if they are."""
     for name in ("lan_ipv4", "wan_ipv4", "lan_ipv6", "wan_ipv6"):
         family = name[4:]
-        if name in tagged and _family(tagged[name]["Address"]) != family:
+        if tagged and name in tagged and _family(tagged[name]["Address"]) != family:
             return f'Service tagged address "{name}" must be a valid {family} address'
     return ""
 

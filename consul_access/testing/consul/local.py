@@ -119,8 +119,8 @@ class LocalState:
         former = {check_id for check_id, held in self.checks.items() if held.check.service_id == wanted.id}
         known = {check_id: replace(held.check) for check_id, held in self.checks.items()}
         service = Service(
-            wanted.id, wanted.name, wanted.address, wanted.port, list(wanted.tags), wanted.meta,
-            dict(wanted.weights), dict(wanted.tagged), wanted.override, wanted.kind, wanted.native,
+            wanted.id, wanted.name, wanted.address, wanted.port, wanted.tags, wanted.meta,
+            dict(wanted.weights), wanted.tagged, wanted.override, wanted.kind, wanted.native,
         )  # fmt: skip
         self.services[wanted.id] = LocalService(service, token)
         self.gone_services.pop(wanted.id, None)
@@ -147,7 +147,7 @@ class LocalState:
             notes=definition.text("Notes"),
             service_id=wanted.id,
             service_name=wanted.name,
-            service_tags=list(wanted.tags),
+            service_tags=wanted.tags,
             type=definition.kind,
             interval=_pace_shown(definition, "Interval"),
             timeout=_pace_shown(definition, "Timeout"),
@@ -176,7 +176,7 @@ class LocalState:
             notes=definition.text("Notes"),
             service_id=definition.text("ServiceID"),
             service_name=owner.service.name if owner else "",
-            service_tags=list(owner.service.tags) if owner else [],
+            service_tags=owner.service.tags if owner else None,
             type=definition.kind,
             interval=_pace_shown(definition, "Interval"),
             timeout=_pace_shown(definition, "Timeout"),
@@ -266,7 +266,7 @@ class LocalState:
             check = Check(
                 check_id, "Service Maintenance Mode", notes=notes, service_id=service_id, service_name=service.name
             )
-            check.service_tags, check.type = list(service.tags), "maintenance"
+            check.service_tags, check.type = service.tags, "maintenance"
             self.add_check(LocalCheck(check, token=token), now=0.0)
 
     def maintain_node(self, enabled: bool, reason: str, token: str) -> None:

@@ -35,7 +35,7 @@ def node(catalog: Catalog, found: Node) -> dict[str, Any]:
 def node_service(dialect: Dialect, service: Service) -> dict[str, Any]:
     """A service, as the catalog tells it below its node or beside its health."""
     made: dict[str, Any] = {"Kind": service.kind} if service.kind else {}
-    made |= {"ID": service.id, "Service": service.name, "Tags": service.tags, "Address": service.address}
+    made |= {"ID": service.id, "Service": service.name, "Tags": service.tags or [], "Address": service.address}
     if service.tagged:
         made["TaggedAddresses"] = service.tagged
     made |= {"Meta": service.meta, **_port(dialect, "Port", service.port), "Weights": service.weights}
@@ -55,7 +55,7 @@ def catalog_entry(catalog: Catalog, dialect: Dialect, found: Node, service: Serv
         "ServiceKind": service.kind,
         "ServiceID": service.id,
         "ServiceName": service.name,
-        "ServiceTags": service.tags,
+        "ServiceTags": service.tags or [],
         "ServiceAddress": service.address,
     }
     if service.tagged:
@@ -74,7 +74,7 @@ def catalog_entry(catalog: Catalog, dialect: Dialect, found: Node, service: Serv
 def agent_service(dialect: Dialect, datacenter: str, service: Service) -> dict[str, Any]:
     """A service, as its own agent tells it."""
     made: dict[str, Any] = {"Kind": service.kind} if service.kind else {}
-    made |= {"ID": service.id, "Service": service.name, "Tags": service.tags, "Meta": service.meta or {}}
+    made |= {"ID": service.id, "Service": service.name, "Tags": service.tags or [], "Meta": service.meta or {}}
     made |= {"Port": service.port, "Address": service.address}
     if service.tagged:
         made["TaggedAddresses"] = service.tagged
@@ -123,7 +123,7 @@ def _check(dialect: Dialect, node_name: str, check: Check) -> dict[str, Any]:
         "Output": check.output,
         "ServiceID": check.service_id,
         "ServiceName": check.service_name,
-        "ServiceTags": check.service_tags,
+        "ServiceTags": check.service_tags or [],
         "Type": check.type,
     }
     if dialect.checks_have_pace:

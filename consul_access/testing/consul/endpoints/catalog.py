@@ -48,7 +48,7 @@ def services(agent: Agent, ask: Ask) -> Found:
                 hidden = True
                 continue
             tags = found.setdefault(one.name, [])
-            tags += [tag for tag in dict.fromkeys(one.tags) if tag not in tags]
+            tags += [tag for tag in dict.fromkeys(one.tags or ()) if tag not in tags]
     index = catalog.highest("services", "nodes") if meta else catalog.highest("services")
     return Found(dict(sorted(found.items())), index, cacheable=True, filtered=hidden)
 
@@ -278,13 +278,17 @@ def _service(given: dict[str, Any] | None) -> Service | None:
         name,
         given.get("Address", ""),
         given.get("Port", 0),
-        given.get("Tags", []),
+        given.get("Tags"),
         given.get("Meta"),
         weights if any(weights.values()) else {"Passing": 1, "Warning": 1},
-        {name: {"Address": "", "Port": 0} | address for name, address in given.get("TaggedAddresses", {}).items()},
+        _tagged(given.get("TaggedAddresses")),
         given.get("EnableTagOverride", False),
         given.get("Kind", ""),
     )
+
+
+def _tagged(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if given is None else {name: {"Address": "", "Port": 0} | one for name, one in given.items()}
 
 
 def _check(given: dict[str, Any], node: str) -> Check:

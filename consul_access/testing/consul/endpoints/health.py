@@ -53,7 +53,7 @@ def fitting(ask: Ask, found: list[tuple[Node, Service]]) -> list[tuple[Node, Ser
     return [
         (node, one)
         for node, one in found
-        if set(tags) <= {tag.lower() for tag in one.tags} and common.wanted_node(node, meta)
+        if set(tags) <= {tag.lower() for tag in one.tags or ()} and common.wanted_node(node, meta)
     ]
 
 
