@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.support.agents import ConsulAgent
 from tests.support.fakes import FakeAgent
+from tests.support.waiting import eventually
 from tools import servers
 
 Wire = ConsulAgent | FakeAgent
@@ -22,6 +25,58 @@ def real_version() -> str:
     """Which version the real agent has; the fake answers as the same."""
     told = subprocess.run([servers.consul(), "version"], capture_output=True, text=True, check=True).stdout
     return told.split()[1].removeprefix("v").split("+")[0]
+
+
+class Slowly:
+    """Watches an agent from the beginning of the session, and notes after how many seconds things happened."""
+
+    def __init__(self, agent: Wire) -> None:
+        self.agent = agent
+        reaped = {"TTL": "1s", "Status": "passing", "DeregisterCriticalServiceAfter": "10s"}
+        agent.register("reaped", check=reaped)
+        agent.register("never", check={"TTL": "1h", "DeregisterCriticalServiceAfter": "10s"})
+        agent.register("restored")
+        eventually(lambda: len(agent.read("/v1/health/service/restored")) == 1)
+        agent.request("PUT", "/v1/catalog/deregister", {"Node": agent.node, "ServiceID": "restored"})
+        assert agent.read("/v1/health/service/restored") == []
+        self._begun = time.monotonic()
+        self._seen: dict[str, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while len(self._seen) < 2 and not self._ended.wait(0.5):
+            now = time.monotonic() - self._begun
+            if self.agent.read("/v1/health/service/reaped") == []:
+                self._seen.setdefault("reaped", now)
+            if len(self.agent.read("/v1/health/service/restored")) == 1:
+                self._seen.setdefault("restored", now)
+
+    def took(self, what: str, longest: float) -> float:
+        return eventually(lambda: self._seen.get(what), within=longest, what=what) or 0.0
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_time(request: pytest.FixtureRequest) -> Iterator[dict[str, Slowly]]:
+    """What takes minutes, begun with the session; nothing unless it is going to be looked at."""
+    if not any(item.path.name == "test_in_time.py" for item in request.session.items):
+        yield {}
+        return
+    with ConsulAgent() as real, FakeAgent(real_version()) as fake:
+        both = {"real": Slowly(real), "fake": Slowly(fake)}
+        yield both
+        for one in both.values():
+            one.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes is looked at in the end."""
+    items.sort(key=lambda item: item.path.name == "test_in_time.py")
 
 
 @pytest.fixture(params=["real", "fake"])

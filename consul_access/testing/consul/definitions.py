@@ -374,13 +374,13 @@ def is_any_address(text: str) -> bool:
 
 
 def _tagged(fields: dict[str, Any], address: str) -> dict[str, dict[str, Any]] | None:
-    given = fields.get("TaggedAddresses")
-    tagged = {name: {"Address": "", "Port": 0} | one for name, one in (given or {}).items()}
+    given = fields.get("TaggedAddresses", {})
+    tagged = {name: {"Address": "", "Port": 0} | one for name, one in given.items()}
     family = _family(address)
     if family:
         own = {"Address": address, "Port": fields.get("Port", 0)}
         return {f"lan_{family}": dict(own), f"wan_{family}": dict(own)} | tagged
-    return None if given is None else tagged
+    return tagged or None
 
 
 def wrong_family(tagged: dict[str, dict[str, Any]] | None) -> str:

@@ -152,9 +152,10 @@ def parse_query(text: str) -> Query:
             continue
         name, _, value = pair.partition("=")
         try:
-            found.setdefault(unquoted(name, plus=True), []).append(unquoted(value, plus=True))
+            pair_name, pair_value = unquoted(name, plus=True), unquoted(value, plus=True)
         except ValueError:
             continue
+        found.setdefault(pair_name, []).append(pair_value)
     return found
 
 
