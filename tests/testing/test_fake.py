@@ -324,6 +324,16 @@ class TestAccess:
         answer = fake.request("PUT", "/v1/agent/service/register", b'{"Name": "secret-1"}', token=token)
         assert (answer.status, answer.body) == (403, b"Permission denied: Missing service:write on secret-1")
 
+    def test_what_a_deleted_token_registered_stays_in_the_catalog(self, clock):
+        fake = FakeConsul(acl="root", clock=clock)
+        token = fake.token(self.RULES)
+        register(fake, token=token)
+        fake.revoke(token)
+        assert fake.request("PUT", "/v1/agent/service/deregister/web", token="root").status == 200
+        clock.advance(200)
+        assert fake.request("GET", "/v1/agent/services", token="root").json() == {}
+        assert len(fake.request("GET", "/v1/health/service/web", token="root").json()) == 1
+
     def test_without_acls_there_are_no_tokens(self, fake):
         assert fake.master_token is None
         with pytest.raises(InvalidInput, match="acl=True"):

@@ -61,10 +61,12 @@ def test_each_fault_is_what_it_is_called_to_the_library(face, fake, switch, erro
     switch(fake.faults)
 
     async def story(**where):
-        async with face.access(**where, retry=ONCE, timeout=0.4) as access:
+        limit = 0.4 if error is DeadlineExceeded else 30.0
+        async with face.access(**where, retry=ONCE, timeout=limit) as access:
             with pytest.raises(error):
                 await access.instances("web")
-            fake.faults.heal()
+        fake.faults.heal()
+        async with face.access(**where, timeout=30.0) as access:
             assert await access.instances("web") == []
 
     if served:
@@ -142,8 +144,15 @@ class TestWhen:
         fake.faults.heal()
         assert [read(fake).status for _ in range(3)] == [200, 200, 200]
 
-    def test_whoever_waits_meets_the_loss_of_the_leader(self):
-        """In 1.8 a blocking query under way is answered with an error at once."""
+    @pytest.mark.parametrize(("query", "status"), [("", 500), ("&stale", 200)])
+    def test_whoever_waits_meets_the_loss_of_the_leader_at_once(self, query, status):
+        fake = FakeConsul()
+        register(fake)
+        index = read(fake).header("X-Consul-Index")
+        fake.after(0.1).seconds.lose_leader(text="rpc error making call: EOF")
+        assert read(fake, f"/v1/health/service/web?index={index}&wait=500ms{query}").status == status
+
+    def test_whoever_waits_at_an_agent_that_ends_hears_no_more(self):
         fake = FakeConsul()
         register(fake)
         index = read(fake).header("X-Consul-Index")

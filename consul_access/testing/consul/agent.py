@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from consul_access.testing.consul.access import Authorizer
-from consul_access.testing.consul.catalog import CatalogFault, Check, Node
+from consul_access.testing.consul.catalog import Catalog, CatalogFault, Check, Node
 from consul_access.testing.consul.cluster import FAILURE_SEEN_AFTER, Cluster, ServersAway
 from consul_access.testing.consul.local import LocalCheck, LocalState, Probe, pace
 
@@ -161,21 +161,24 @@ class Agent:
             catalog.register(self.node)
             self._is_known = True
             node = catalog.nodes[self.node.name.lower()]
-        for service in [one for one in node.services.values() if one.id != "consul"]:
-            mine = self.local.services.get(service.id)
-            if mine is None:
-                catalog.deregister(node.name, service_id=service.id)
-            elif mine.service.override:
-                mine.service.tags = service.tags
-        for check in [one for one in node.checks.values() if one.id != "serfHealth"]:
-            if check.id not in self.local.checks:
-                catalog.deregister(node.name, check_id=check.id)
+        if not self.cluster.access.enabled:
+            self._remove_strays(catalog, node)  # with ACLs an agent that has no token of its own may not do that
         self._mark(node)
         self.sync()
+
+    def _remove_strays(self, catalog: Catalog, node: Node) -> None:
+        for service in [one for one in node.services.values() if one.id not in self.local.services]:
+            if service.id != "consul":
+                catalog.deregister(node.name, service_id=service.id)
+        for check in [one for one in node.checks.values() if one.id not in self.local.checks]:
+            if check.id != "serfHealth":
+                catalog.deregister(node.name, check_id=check.id)
 
     def _mark(self, node: Node) -> None:
         for service_id, mine in self.local.services.items():
             theirs = node.services.get(service_id.lower())
+            if theirs is not None and mine.service.override:
+                mine.service.tags = theirs.tags
             mine.in_sync = theirs is not None and theirs.same_as(mine.service)
         for check_id, held in self.local.checks.items():
             known = node.checks.get(check_id.lower())

@@ -72,6 +72,8 @@ class Front:
             return None
         waiting.seen = cluster.changes
         try:
+            if ask.options.index:
+                self._refuse_without_leader(ask)
             told = waiting.again(self.agent, ask)
             if not is_over and _unchanged(ask, told):
                 return None
