@@ -28,7 +28,8 @@ types: .venv/dev
 	$(BIN)/pyright
 
 pytest: .venv/dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests
+	$(BIN)/python -m pytest -q docs README.md
 
 soak: .venv/dev
 	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py

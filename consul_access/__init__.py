@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
+    from consul_access._async.resolver import AsyncResolver as AsyncResolver
+    from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.registration import Registration as Registration
+    from consul_access._sync.resolver import Resolver as Resolver
+    from consul_access._sync.watching import Watch as Watch
     from consul_access.call import Call as Call
     from consul_access.call import Headers as Headers
     from consul_access.call import Repeat as Repeat
@@ -37,12 +41,14 @@ if TYPE_CHECKING:
     from consul_access.errors import NoInstances as NoInstances
     from consul_access.errors import NoLeader as NoLeader
     from consul_access.errors import NotFound as NotFound
+    from consul_access.errors import NotReady as NotReady
     from consul_access.errors import OutcomeUnknown as OutcomeUnknown
     from consul_access.errors import PermissionDenied as PermissionDenied
     from consul_access.errors import PoolExhausted as PoolExhausted
     from consul_access.errors import RateLimited as RateLimited
     from consul_access.errors import RequestRefused as RequestRefused
     from consul_access.errors import ServerError as ServerError
+    from consul_access.errors import StaleList as StaleList
     from consul_access.errors import TlsError as TlsError
     from consul_access.errors import TokenUnknown as TokenUnknown
     from consul_access.errors import Unavailable as Unavailable
@@ -71,17 +77,30 @@ if TYPE_CHECKING:
     from consul_access.models.checks import TtlCheck as TtlCheck
     from consul_access.models.checks import UdpCheck as UdpCheck
     from consul_access.models.definition import ServiceDefinition as ServiceDefinition
+    from consul_access.models.explanation import Explanation as Explanation
+    from consul_access.models.explanation import Finding as Finding
+    from consul_access.models.explanation import FindingCode as FindingCode
+    from consul_access.models.explanation import InstanceVerdict as InstanceVerdict
+    from consul_access.models.explanation import Severity as Severity
     from consul_access.models.filters import F as F
     from consul_access.models.instance import ServiceInstance as ServiceInstance
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
+    from consul_access.models.progress import Progress as Progress
+    from consul_access.models.progress import ProgressKind as ProgressKind
     from consul_access.models.query import Query as Query
+    from consul_access.models.snapshot import Changed as Changed
+    from consul_access.models.snapshot import Diff as Diff
+    from consul_access.models.snapshot import ServiceSnapshot as ServiceSnapshot
+    from consul_access.models.snapshot import ServicesSnapshot as ServicesSnapshot
     from consul_access.models.status import CheckStatus as CheckStatus
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
+    from consul_access.rules.staleness import StalePolicy as StalePolicy
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
     from consul_access.settings import Timeouts as Timeouts
@@ -91,9 +110,13 @@ _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
     "_async.keeper": ("AsyncKeeper",),
     "_async.registration": ("AsyncRegistration",),
+    "_async.resolver": ("AsyncResolver",),
+    "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.keeper": ("Keeper",),
     "_sync.registration": ("Registration",),
+    "_sync.resolver": ("Resolver",),
+    "_sync.watching": ("Watch",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
         "AnswerTooLarge",
@@ -112,12 +135,14 @@ _ROOMS = {
         "NoInstances",
         "NoLeader",
         "NotFound",
+        "NotReady",
         "OutcomeUnknown",
         "PermissionDenied",
         "PoolExhausted",
         "RateLimited",
         "RequestRefused",
         "ServerError",
+        "StaleList",
         "TlsError",
         "TokenUnknown",
         "Unavailable",
@@ -143,13 +168,18 @@ _ROOMS = {
         "UdpCheck",
     ),
     "models.definition": ("ServiceDefinition",),
+    "models.explanation": ("Explanation", "Finding", "FindingCode", "InstanceVerdict", "Severity"),
     "models.filters": ("F",),
     "models.instance": ("ServiceInstance",),
     "models.meta": ("Entries", "QueryMeta"),
+    "models.progress": ("Progress", "ProgressKind"),
     "models.query": ("Query",),
+    "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
+    "rules.staleness": ("StalePolicy",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),
 }

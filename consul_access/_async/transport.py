@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from consul_access._async.carrier import AsyncCarrier
-from consul_access._pairs.tasks import settled, sleep
+from consul_access._pairs.tasks import resolve, settled, sleep
 from consul_access._version import __version__
 from consul_access.call import Call, Repeat, Reply
 from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
@@ -79,30 +79,36 @@ class AsyncTransport:
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
 
-    async def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
+    async def send(
+        self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> T:
         """Sends the call and returns its result.
 
         Args:
             call: the request.
             target: the server that must answer; any of the settings' servers by default.
             within: seconds for all of it, when that is less than the settings allow.
+            once: leaves it to the caller to ask again, who has a pace of his own and may want to ask differently; only
+                a renewed token is tried here.
 
         Raises:
             ConsulAccessError: by meaning; see `consul_access.errors`.
         """
-        reply = await self.reply(call, target=target, within=within)
+        reply = await self.reply(call, target=target, within=within, once=once)
         try:
             return call.read(reply)
         except ConsulAccessError as error:
             error.operation, error.address, error.attempts = call.name, reply.address, reply.attempts
             raise
 
-    async def reply(self, call: Call[Any], *, target: Target | None = None, within: float | None = None) -> Reply:
+    async def reply(
+        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> Reply:
         """Sends the call and returns the reply, unread; its status is one of the call's."""
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         outcome = await self._attempt(course)
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, Failed) and (outcome.again or not once):
             outcome = await self._repeat(course, outcome)
         if isinstance(outcome, Reply):
             return outcome
@@ -113,7 +119,7 @@ class AsyncTransport:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
         failure = Broken(ConnectFailed("there is no address to ask"), sent=False)
         for target in self._failover.order(time.monotonic()):
-            if target.ip is not None or target.unix_path is not None or _is_literal(target):
+            if self._is_at_one_place(target):
                 return target
             try:
                 return await self._carrier(target).pin(
@@ -125,6 +131,32 @@ class AsyncTransport:
                 failure = broken
         raise failure.error from failure.__cause__
 
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether `places` can give more than one."""
+        first, *others = self._failover.targets
+        return bool(others) or not self._is_at_one_place(first)
+
+    async def places(self) -> list[Target]:
+        """All servers that the client knows, each at one IP address; a name that cannot be looked up has none."""
+        found: list[Target] = []
+        for target in self._failover.targets:
+            found += [target] if self._is_at_one_place(target) else await self._looked_up(target)
+        return list(dict.fromkeys(found))
+
+    def _is_at_one_place(self, target: Target) -> bool:
+        is_ours = self._carrier(target) is self._own  # whom a foreign transport connects to is its own affair
+        return not is_ours or target.ip is not None or target.unix_path is not None or _is_literal(target)
+
+    async def _looked_up(self, target: Target) -> list[Target]:
+        deadline = time.monotonic() + self.settings.timeouts.connect
+        try:
+            addresses = await resolve(target.address.host, target.address.port, deadline)
+        except OSError as error:  # TimeoutError is one
+            log.debug("%s cannot be looked up: %s", target, error)
+            return []
+        return [target.pinned(str(where[0])) for _, where in addresses]
+
     def add_hook(self, hook: Hook) -> Callable[[], None]:
         """Has the hook called after every exchange; returns what takes it away again."""
         self._hooks = (*self._hooks, hook)
@@ -134,12 +166,24 @@ class AsyncTransport:
 
         return remove
 
-    async def aclose(self) -> None:
-        """Closes every connection; calls under way end with `ClientClosed`."""
+    async def aclose(self, *, lent: bool = False) -> None:
+        """Closes every connection; calls under way end with `ClientClosed`.
+
+        Args:
+            lent: the transport that was given belongs to somebody else and stays open.
+        """
         self._own.close()
-        for carrier in (self._foreign, *self._stock.values()):
+        for carrier in (None if lent else self._foreign, *self._stock.values()):
             if carrier is not None:
                 await carrier.aclose()
+
+    def tell(self, exchange: Exchange) -> None:
+        """Calls the hooks."""
+        for hook in self._hooks:
+            try:
+                hook(exchange)
+            except Exception:
+                log.exception("a hook failed; the call goes on")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(map(str, self._failover.targets))} {self._own!r}>"
@@ -322,11 +366,7 @@ class AsyncTransport:
             elapsed * 1000,
             course.attempts,
         )
-        for hook in self._hooks:
-            try:
-                hook(exchange)
-            except Exception:
-                log.exception("a hook failed; the call goes on")
+        self.tell(exchange)
 
 
 class _Course:

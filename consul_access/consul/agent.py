@@ -31,6 +31,7 @@ __all__ = [
     "checks",
     "deregister",
     "maintenance",
+    "members",
     "node_maintenance",
     "register",
     "service",
@@ -48,6 +49,10 @@ _HEALTH_STATUSES: Final = frozenset({200, 404, 429, 503})
 
 class _Self(BaseModel, defer_build=True):
     config: AgentInfo = Field(alias="Config")
+
+
+class _Member(BaseModel, defer_build=True):
+    name: str = Field(alias="Name")
 
 
 class _Outcome(BaseModel, defer_build=True):
@@ -76,6 +81,16 @@ class _Blocking:
 def about() -> Call[AgentInfo]:
     """Who the agent is: version, node, datacenter."""
     return Call(name="agent.self", method="GET", path="/v1/agent/self", read=lambda reply: decode(_Self, reply).config)
+
+
+def members() -> Call[list[str]]:
+    """The names of the nodes whose agents form the cluster, as this agent knows them."""
+    return Call(
+        name="agent.members",
+        method="GET",
+        path="/v1/agent/members",
+        read=lambda reply: [member.name for member in decode_list(_Member, reply)],
+    )
 
 
 def register(definition: ServiceDefinition, *, replace_existing_checks: bool = True) -> Call[None]:
@@ -135,17 +150,20 @@ def services() -> Call[dict[str, AgentService]]:
     return Call(name="agent.services", method="GET", path="/v1/agent/services", read=partial(decode, _SERVICES))
 
 
-def checks(*, service_id: str | None = None) -> Call[dict[str, Check]]:
-    """The checks at this agent, by id.
+def checks(*, service_id: str | None = None, service_name: str | None = None) -> Call[dict[str, Check]]:
+    """The checks at this agent, by id. Their output is the newest there is.
 
     Args:
-        service_id: only those of this service.
+        service_id: only those of the service with this id.
+        service_name: only those of the services with this name.
     """
+    wanted = (("ServiceID", service_id), ("ServiceName", service_name))
+    conditions = [f"{field} == {quoted(value)}" for field, value in wanted if value is not None]
     return Call(
         name="agent.checks",
         method="GET",
         path="/v1/agent/checks",
-        query=() if service_id is None else (("filter", f"ServiceID == {quoted(service_id)}"),),
+        query=(("filter", " and ".join(conditions)),) if conditions else (),
         read=partial(decode, _CHECKS),
     )
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,14 +58,21 @@ class Pair:
         self.fake = FakeConsul(version, node=real.node, scripts=True)
         self.operations = 0
         self._sides = (Side(), Side())
+        self._history: deque[str] = deque(maxlen=400)
+        """Also what earlier examples did: an index may have moved long before it is asked for."""
         self._connection = http.client.HTTPConnection("127.0.0.1", real.port, timeout=20)
 
     def close(self) -> None:
         self._connection.close()
 
+    def history(self) -> str:
+        """The last operations, for whoever looks for the reason of a difference."""
+        return "\n".join(self._history)
+
     def do(self, method: str, target: str, body: Any = None) -> int:
         """Does the same to both and compares; the status of both."""
         self.operations += 1
+        self._history.append(f"{method} {target} {body!r}")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         deadline = time.monotonic() + SETTLES_WITHIN
         fake = self._ask_fake(method, target, data)

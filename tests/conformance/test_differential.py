@@ -358,6 +358,10 @@ def test_random_operations_get_the_same_answers_from_both(pair, record_property)
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],  # a failure names the operation; what came before is still to be seen at both
     )
-    run_state_machine_as_test(Differential, settings=chosen)
+    try:
+        run_state_machine_as_test(Differential, settings=chosen)
+    except AssertionError:
+        print(pair.history())  # noqa: T201 - shown with the failure
+        raise
     record_property("operations", pair.operations)
     assert pair.operations >= OPERATIONS

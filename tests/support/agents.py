@@ -51,6 +51,7 @@ class ConsulAgent(Asking):
         self.unix = unix
         self.config = dict(config or {})
         self.node = f"node-{self.home.name[-8:].lower().replace('_', '-')}"
+        self.host = "127.0.0.1"
         self.process: subprocess.Popen[bytes] | None = None
         self.port = self.https_port = 0
 
@@ -72,10 +73,25 @@ class ConsulAgent(Asking):
 
     def run(self) -> None:
         """Starts it on the ports it had."""
-        mode = ["-server", "-bootstrap-expect=1", f"-data-dir={self.home / 'data'}"] if self.server else ["-dev"]
+        self._spawn()
+        self.await_ready()
+
+    def mode(self) -> list[str]:
+        """The arguments that make it a server, a client or a thing for development."""
+        return ["-server", "-bootstrap-expect=1", f"-data-dir={self.home / 'data'}"] if self.server else ["-dev"]
+
+    def launch(self) -> None:
+        """Starts it and does not wait."""
+        self._configure()
+        self._spawn()
+
+    def _spawn(self) -> None:
         with (self.home / "log").open("wb") as log:
-            command = [str(servers.consul()), "agent", *mode, f"-config-file={self.home / 'config.json'}"]
+            command = [str(servers.consul()), "agent", *self.mode(), f"-config-file={self.home / 'config.json'}"]
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def await_ready(self) -> None:
+        """Waits until it can be used."""
         try:
             eventually(self._is_ready, within=30, what="the agent is ready")
         except AssertionError:
@@ -84,6 +100,12 @@ class ConsulAgent(Asking):
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Kills it and does not wait."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

@@ -11,14 +11,15 @@ from urllib.parse import quote
 
 
 class Asking:
-    """What can be asked of an agent that listens at `port`, with `token` by default."""
+    """What can be asked of an agent that listens at `host` and `port`, with `token` by default."""
 
+    host: str = "127.0.0.1"
     port: int
     token: str | None
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -39,7 +40,7 @@ class Asking:
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Message, bytes]:
         """All of an answer: status, headers, and body as it came."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
         sent = {"X-Consul-Token": token or self.token or ""} | dict(headers or {})
         try:
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
