@@ -177,7 +177,6 @@ _DEREGISTRATION: Final = Struct(
     dict.fromkeys(("Datacenter", "Node", "ServiceID", "CheckID"), STRING),
     "structs.DeregisterRequest",
 )
-YOUNG: Final = frozenset({"Namespace", "Partition", "UDP", "OSService", "GRPC", "GRPCUseTLS", "TCPUseTLS"})
 
 
 def knows(agent: Agent, name: str) -> bool:
