@@ -10,7 +10,18 @@ from urllib.parse import unquote_to_bytes
 
 from consul_access.testing.consul.golang import duration, seconds
 
-__all__ = ["Answer", "Ask", "Found", "Options", "Refused", "Request", "Told", "Waiting", "parse_query"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Found",
+    "Options",
+    "Refused",
+    "Request",
+    "Told",
+    "Waiting",
+    "parse_query",
+    "refuse_namespace",
+]
 
 LONGEST_WAIT: Final = 600.0
 USUAL_WAIT: Final = 300.0
@@ -267,3 +278,14 @@ class Ask:
         """Until when it is willing to wait; a little longer than asked, so that many do not come back at once."""
         wait = self.options.wait or USUAL_WAIT
         return now + min(wait, LONGEST_WAIT) * (1 + jitter / 16)
+
+
+def refuse_namespace(ask: Ask) -> None:
+    """Namespaces are for Consul Enterprise.
+
+    Raises:
+        Refused: one was given.
+    """
+    if ask.first("ns"):
+        about = 'Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature'
+        raise Refused(400, f"Bad request: {about}")

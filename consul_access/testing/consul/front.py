@@ -20,6 +20,7 @@ from consul_access.testing.consul.exchange import (
     Told,
     Waiting,
     parse_query,
+    refuse_namespace,
     unquoted,
 )
 from consul_access.testing.consul.routes import Route, find_route
@@ -30,7 +31,6 @@ JSON: Final = ("Content-Type", "application/json")
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 HTML: Final = ("Content-Type", "text/html; charset=utf-8")
 VARY: Final = ("Vary", "Accept-Encoding")
-NO_NAMESPACES: Final = 'Bad request: Invalid query parameter: "{}" - Namespaces are a Consul Enterprise feature'
 
 
 class Front:
@@ -114,9 +114,8 @@ class Front:
             return self._refusal(_no_leader(away))
 
     def _refuse_early(self, route: Route, ask: Ask) -> None:
-        for name in ("ns", "namespace"):
-            if name == "ns" and ask.first(name) and route.scoped:
-                raise Refused(400, NO_NAMESPACES.format(name))
+        if route.scoped:
+            refuse_namespace(ask)
         if self.agent.cluster.dialect.wants_json and ask.request.body and ask.request.method != "GET":
             kind = ask.request.headers.get("content-type", "application/json").partition(";")[0].strip()
             if kind != "application/json":

@@ -66,7 +66,7 @@ _EXACT: Final[dict[str, Route]] = {
     "/v1/txn": Route(txn.transaction, _PUT),
 }
 _BELOW: Final[dict[str, Route]] = {
-    "/v1/agent/service/": Route(services.one),
+    "/v1/agent/service/": Route(services.one, scoped=False),
     "/v1/agent/service/deregister/": Route(services.deregister, _PUT),
     "/v1/agent/service/maintenance/": Route(services.maintenance, _PUT),
     "/v1/agent/health/service/id/": Route(services.health_of_id),

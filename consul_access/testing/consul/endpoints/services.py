@@ -9,7 +9,7 @@ from consul_access.testing.consul.catalog import Check
 from consul_access.testing.consul.definitions import Invalid, ServiceDefinition, read_service, wrong_family
 from consul_access.testing.consul.endpoints.common import DENIED, DONE, authorized, kept
 from consul_access.testing.consul.endpoints.member import enabled_or_not
-from consul_access.testing.consul.exchange import Ask, Options, Refused, Told
+from consul_access.testing.consul.exchange import Ask, Options, Refused, Told, refuse_namespace
 from consul_access.testing.consul.filtering import SERVICES
 from consul_access.testing.consul.local import LocalService, content_hash
 from consul_access.testing.consul.rendering import agent_health_check, agent_service
@@ -35,6 +35,7 @@ def everything(agent: Agent, ask: Ask) -> Told:
 def one(agent: Agent, ask: Ask) -> Told:
     """`agent/service/ID`: one service, to be waited for by the hash of what is known."""
     ask.options = Options.parse({name: ask.query[name] for name in ("wait", "index") if name in ask.query})
+    refuse_namespace(ask)  # later than elsewhere
     allowed = authorized(agent, ask)
     held = agent.local.services.get(ask.rest)
     if held is None:
