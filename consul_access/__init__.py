@@ -12,12 +12,22 @@ TYPE_CHECKING = False  # as type checkers understand it; importing `typing` woul
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
+    from consul_access._async.etcd import AsyncEtcdRegistry as AsyncEtcdRegistry
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
+    from consul_access._async.key_watching import AsyncKeyWatch as AsyncKeyWatch
+    from consul_access._async.kubernetes import AsyncKubernetes as AsyncKubernetes
+    from consul_access._async.kubernetes import AsyncKubernetesWatch as AsyncKubernetesWatch
+    from consul_access._async.lease import AsyncLease as AsyncLease
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._async.resolver import AsyncResolver as AsyncResolver
     from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
+    from consul_access._sync.etcd import EtcdRegistry as EtcdRegistry
     from consul_access._sync.keeper import Keeper as Keeper
+    from consul_access._sync.key_watching import KeyWatch as KeyWatch
+    from consul_access._sync.kubernetes import Kubernetes as Kubernetes
+    from consul_access._sync.kubernetes import KubernetesWatch as KubernetesWatch
+    from consul_access._sync.lease import Lease as Lease
     from consul_access._sync.registration import Registration as Registration
     from consul_access._sync.resolver import Resolver as Resolver
     from consul_access._sync.watching import Watch as Watch
@@ -26,15 +36,20 @@ if TYPE_CHECKING:
     from consul_access.call import Repeat as Repeat
     from consul_access.call import Reply as Reply
     from consul_access.errors import AnswerTooLarge as AnswerTooLarge
+    from consul_access.errors import AuthenticationFailed as AuthenticationFailed
     from consul_access.errors import BadAnswer as BadAnswer
+    from consul_access.errors import BadValue as BadValue
     from consul_access.errors import ClientClosed as ClientClosed
+    from consul_access.errors import Compacted as Compacted
     from consul_access.errors import ConnectFailed as ConnectFailed
     from consul_access.errors import ConnectionLimit as ConnectionLimit
     from consul_access.errors import ConnectionLost as ConnectionLost
     from consul_access.errors import ConsulAccessError as ConsulAccessError
     from consul_access.errors import DeadlineExceeded as DeadlineExceeded
+    from consul_access.errors import EncryptedValue as EncryptedValue
     from consul_access.errors import FeatureDisabled as FeatureDisabled
     from consul_access.errors import FilterError as FilterError
+    from consul_access.errors import GatewayUnusable as GatewayUnusable
     from consul_access.errors import InvalidInput as InvalidInput
     from consul_access.errors import InvalidRequest as InvalidRequest
     from consul_access.errors import InvalidSettings as InvalidSettings
@@ -47,6 +62,7 @@ if TYPE_CHECKING:
     from consul_access.errors import PoolExhausted as PoolExhausted
     from consul_access.errors import RateLimited as RateLimited
     from consul_access.errors import RequestRefused as RequestRefused
+    from consul_access.errors import ResourceExhausted as ResourceExhausted
     from consul_access.errors import ServerError as ServerError
     from consul_access.errors import StaleList as StaleList
     from consul_access.errors import TlsError as TlsError
@@ -55,8 +71,14 @@ if TYPE_CHECKING:
     from consul_access.errors import UnexpectedRedirect as UnexpectedRedirect
     from consul_access.errors import UnknownCheck as UnknownCheck
     from consul_access.errors import UnknownDatacenter as UnknownDatacenter
+    from consul_access.errors import UnknownLease as UnknownLease
     from consul_access.errors import UnknownService as UnknownService
     from consul_access.errors import UnsupportedByAgent as UnsupportedByAgent
+    from consul_access.etcd.kv import Compare as Compare
+    from consul_access.etcd.kv import Delete as Delete
+    from consul_access.etcd.kv import Get as Get
+    from consul_access.etcd.kv import Put as Put
+    from consul_access.etcd.settings import EtcdSettings as EtcdSettings
     from consul_access.hooks import Exchange as Exchange
     from consul_access.models.address import Address as Address
     from consul_access.models.address import Target as Target
@@ -84,6 +106,14 @@ if TYPE_CHECKING:
     from consul_access.models.explanation import Severity as Severity
     from consul_access.models.filters import F as F
     from consul_access.models.instance import ServiceInstance as ServiceInstance
+    from consul_access.models.keys import EventKind as EventKind
+    from consul_access.models.keys import KeyEvent as KeyEvent
+    from consul_access.models.keys import KeyMetadata as KeyMetadata
+    from consul_access.models.keys import KeyValue as KeyValue
+    from consul_access.models.kubernetes import KubernetesInstance as KubernetesInstance
+    from consul_access.models.kubernetes import KubernetesService as KubernetesService
+    from consul_access.models.kubernetes import KubernetesSnapshot as KubernetesSnapshot
+    from consul_access.models.kubernetes import Readiness as Readiness
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
     from consul_access.models.progress import Progress as Progress
@@ -97,9 +127,22 @@ if TYPE_CHECKING:
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
     from consul_access.registry import Registry as Registry
+    from consul_access.rules.balancing import Balancer as Balancer
+    from consul_access.rules.balancing import Dice as Dice
+    from consul_access.rules.balancing import FeedbackBalancer as FeedbackBalancer
+    from consul_access.rules.balancing import LeastOutstandingBalancer as LeastOutstandingBalancer
+    from consul_access.rules.balancing import NearestBalancer as NearestBalancer
+    from consul_access.rules.balancing import Pick as Pick
+    from consul_access.rules.balancing import PowerOfTwoBalancer as PowerOfTwoBalancer
+    from consul_access.rules.balancing import PreferringBalancer as PreferringBalancer
+    from consul_access.rules.balancing import RandomBalancer as RandomBalancer
+    from consul_access.rules.balancing import RoundRobinBalancer as RoundRobinBalancer
+    from consul_access.rules.balancing import StickyBalancer as StickyBalancer
+    from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
     from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
+    from consul_access.rules.key_watching import KeyWatchState as KeyWatchState
     from consul_access.rules.staleness import StalePolicy as StalePolicy
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
@@ -108,27 +151,40 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
+    "_async.etcd": ("AsyncEtcdRegistry",),
     "_async.keeper": ("AsyncKeeper",),
+    "_async.key_watching": ("AsyncKeyWatch",),
+    "_async.kubernetes": ("AsyncKubernetes", "AsyncKubernetesWatch"),
+    "_async.lease": ("AsyncLease",),
     "_async.registration": ("AsyncRegistration",),
     "_async.resolver": ("AsyncResolver",),
     "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
+    "_sync.etcd": ("EtcdRegistry",),
     "_sync.keeper": ("Keeper",),
+    "_sync.key_watching": ("KeyWatch",),
+    "_sync.kubernetes": ("Kubernetes", "KubernetesWatch"),
+    "_sync.lease": ("Lease",),
     "_sync.registration": ("Registration",),
     "_sync.resolver": ("Resolver",),
     "_sync.watching": ("Watch",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
         "AnswerTooLarge",
+        "AuthenticationFailed",
         "BadAnswer",
+        "BadValue",
         "ClientClosed",
+        "Compacted",
         "ConnectFailed",
         "ConnectionLimit",
         "ConnectionLost",
         "ConsulAccessError",
         "DeadlineExceeded",
+        "EncryptedValue",
         "FeatureDisabled",
         "FilterError",
+        "GatewayUnusable",
         "InvalidInput",
         "InvalidRequest",
         "InvalidSettings",
@@ -141,6 +197,7 @@ _ROOMS = {
         "PoolExhausted",
         "RateLimited",
         "RequestRefused",
+        "ResourceExhausted",
         "ServerError",
         "StaleList",
         "TlsError",
@@ -149,9 +206,12 @@ _ROOMS = {
         "UnexpectedRedirect",
         "UnknownCheck",
         "UnknownDatacenter",
+        "UnknownLease",
         "UnknownService",
         "UnsupportedByAgent",
     ),
+    "etcd.kv": ("Compare", "Delete", "Get", "Put"),
+    "etcd.settings": ("EtcdSettings",),
     "hooks": ("Exchange",),
     "models.address": ("Address", "Target"),
     "models.catalog": ("AgentService", "CatalogEntry", "Check", "HealthEntry", "Node", "Weights"),
@@ -171,14 +231,31 @@ _ROOMS = {
     "models.explanation": ("Explanation", "Finding", "FindingCode", "InstanceVerdict", "Severity"),
     "models.filters": ("F",),
     "models.instance": ("ServiceInstance",),
+    "models.keys": ("EventKind", "KeyEvent", "KeyMetadata", "KeyValue"),
+    "models.kubernetes": ("KubernetesInstance", "KubernetesService", "KubernetesSnapshot", "Readiness"),
     "models.meta": ("Entries", "QueryMeta"),
     "models.progress": ("Progress", "ProgressKind"),
     "models.query": ("Query",),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.balancing": (
+        "Balancer",
+        "Dice",
+        "FeedbackBalancer",
+        "LeastOutstandingBalancer",
+        "NearestBalancer",
+        "Pick",
+        "PowerOfTwoBalancer",
+        "PreferringBalancer",
+        "RandomBalancer",
+        "RoundRobinBalancer",
+        "StickyBalancer",
+        "WeightedBalancer",
+    ),
     "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
+    "rules.key_watching": ("KeyWatchState",),
     "rules.staleness": ("StalePolicy",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from consul_access.models.explanation import Explanation
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
-    from consul_access.rules.rotating import Preparing
     from consul_access.rules.staleness import StalePolicy
 
 __all__ = ["AsyncFinding"]
@@ -72,12 +71,16 @@ class AsyncFinding(AsyncSending):
         warn("serach_service is now spelt search_service", DeprecationWarning, stacklevel=2)
         return await self.search_service(name, **query)
 
-    async def resolve(self, name: str, *, balancer: str | Balancer = "random", **query: Unpack[Query]) -> Address:
+    async def resolve(
+        self, name: str, *, balancer: str | Balancer = "random", key: str | None = None, **query: Unpack[Query]
+    ) -> Address:
         """The address of one instance.
 
         Args:
             name: the service.
-            balancer: how to choose: `random`, or any `Balancer`.
+            balancer: how to choose: a name (`random`, `weighted`, `sticky`, ...), or a `Balancer`, which then remembers
+                from one call to the next.
+            key: what a `sticky` balancer sticks to, such as a user's id.
             query: narrows the search; see `Query`.
 
         Raises:
@@ -85,10 +88,10 @@ class AsyncFinding(AsyncSending):
         """
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         found = await self.instances(name, **query)
-        callable_ones = [instance for instance in found if instance.is_callable]
+        callable_ones = tuple(instance for instance in found if instance.is_callable)
         if not callable_ones:
             raise NoInstances(_nobody(name, len(found), query), operation="health.service")
-        return choose.pick(callable_ones).address
+        return choose.prepare(callable_ones)(key).address
 
     async def instances(self, name: str, **query: Unpack[Query]) -> Entries[ServiceInstance]:
         """The instances of a service that the health policy admits; `passing` by default.
@@ -270,7 +273,7 @@ class AsyncFinding(AsyncSending):
         self,
         name: str,
         *,
-        balancer: str | Preparing = "round_robin",
+        balancer: str | Balancer = "round_robin",
         stale: StalePolicy | None = None,
         disk: str | os.PathLike[str] | None = None,
         **query: Unpack[Query],
@@ -279,7 +282,7 @@ class AsyncFinding(AsyncSending):
 
         Args:
             name: the service.
-            balancer: how to choose.
+            balancer: how to choose: a name (`round_robin`, `weighted`, `sticky`, ...), or a `Balancer` of its own.
             stale: for how long a list is used that the registry cannot confirm; for ever by default.
             disk: a folder to keep the list in, for the next process that starts while the registry is away. It is
                 used only until the registry answers, is as old as it is, and can be read by this user alone.
@@ -294,10 +297,9 @@ class AsyncFinding(AsyncSending):
         """
         from consul_access._async.resolver import AsyncResolver
         from consul_access._live.reading import InstancesReading
-        from consul_access.rules.rotating import RoundRobin
         from consul_access.rules.staleness import StalePolicy
 
-        choose = RoundRobin() if isinstance(balancer, str) else balancer
+        choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         reading = InstancesReading(name, **query)
         shelf = None if disk is None else self._shelf(disk, name, reading.key)
         return AsyncResolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)

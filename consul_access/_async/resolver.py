@@ -15,13 +15,14 @@ from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput, 
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.snapshot import ServiceSnapshot
+from consul_access.rules.balancing import Balancer, FeedbackBalancer
 from consul_access.rules.comparing import distinct
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access._live.reading import InstancesReading
     from consul_access.disk import Shelf
-    from consul_access.rules.rotating import Pick, Preparing
+    from consul_access.rules.balancing import Pick
 
 __all__ = ["AsyncResolver"]
 
@@ -29,8 +30,6 @@ FIRST_ANSWER = 10.0
 """Seconds that `start` waits for one; an agent without servers takes 7 to say so."""
 FIRST_ANSWER_OR_DISK = 2.0
 SAVED_EVERY = 5.0
-SILENCE = 90.0
-"""Seconds without any answer, not even an error, after which the engine itself must have stood still."""
 
 
 class AsyncResolver:
@@ -45,13 +44,14 @@ class AsyncResolver:
         engine: AsyncEngine,
         reading: InstancesReading,
         *,
-        balancer: Preparing,
+        balancer: Balancer,
         stale: StalePolicy,
         shelf: Shelf | None,
     ) -> None:
         self._engine = engine
         self._reading = reading
         self._balancer = balancer
+        self._feedback = balancer if isinstance(balancer, FeedbackBalancer) else None
         self._stale = stale
         self._shelf = shelf
         self._keeping: Worker | None = None
@@ -62,6 +62,7 @@ class AsyncResolver:
         self._instances: tuple[ServiceInstance, ...] = ()
         self._good_until = math.inf
         self._choose: Pick = self._not_started
+        self._prepared: Pick = self._nobody
         self._bell = Bell()
         self._end: Callable[[], None] | None = None
         self._answered = False
@@ -79,12 +80,18 @@ class AsyncResolver:
             return self
         self._over = self._answered = False
         self._snapshot, self._instances = self._reading.blank, ()
-        self._choose = self._nobody
+        self._choose = self._prepared = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
-        await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+        try:
+            await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+            if self._shelf is not None:
+                await self._use(self._shelf)
+        except BaseException:  # cancelled or interrupted: nobody calls stop() then
+            self._end()
+            self._end = None
+            raise
         if self._shelf is not None:
-            await self._use(self._shelf)
             self._keeping = Worker(self._keep, f"consul-access keeping {self._name}")
         return self
 
@@ -132,17 +139,25 @@ class AsyncResolver:
         """What is known now, with its age."""
         return self._snapshot.at(time.monotonic())
 
-    def report(self, address: Address | ServiceInstance, ok: bool, elapsed: float) -> None:
-        """Tells the balancer how a call went; those that do not care ignore it.
+    def started(self, address: Address | ServiceInstance) -> None:
+        """Tells the balancer that a call begins; one that does not care ignores it.
+
+        Args:
+            address: who is called. `report` has to follow, once.
+        """
+        if self._feedback is not None:
+            self._feedback.started(_address(address))
+
+    def report(self, address: Address | ServiceInstance, ok: bool | None, elapsed: float) -> None:
+        """Tells the balancer how a call went; one that does not care ignores it.
 
         Args:
             address: who was called.
-            ok: whether it answered as it should.
+            ok: whether the instance did its part; None when the caller gave up before that was known.
             elapsed: after how many seconds.
         """
-        report: Callable[[Address, bool, float], None] | None = getattr(self._balancer, "report", None)
-        if report is not None:
-            report(address.address if isinstance(address, ServiceInstance) else address, ok, elapsed)
+        if self._feedback is not None:
+            self._feedback.report(_address(address), ok, elapsed)
 
     async def wait_ready(self, timeout: float = 30.0, *, at_least: int = 1) -> tuple[ServiceInstance, ...]:
         """Waits until there is somebody to call.
@@ -176,14 +191,18 @@ class AsyncResolver:
 
     def _tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
         """Takes the newest snapshot."""
+        if self._over:  # it was on its way when the end came
+            return
         if snapshot.source == "nothing" and self._snapshot.source == "disk":
             snapshot = replace(self._snapshot, reason=snapshot.reason)
-        before, self._snapshot, self._error = self._snapshot, snapshot, error
-        self._answered = True
-        self._good_until = self._until(snapshot)
-        if snapshot.instances is not before.instances:
-            self._instances = distinct(snapshot.instances)
-            self._choose = self._chooser()
+        if snapshot.instances is not self._snapshot.instances:
+            instances = distinct(snapshot.instances)
+            self._prepared = self._balancer.prepare(instances) if instances else self._nobody
+            self._instances = instances
+        self._snapshot, self._error, self._answered = snapshot, error, True
+        self._good_until = self._stale.until(snapshot.stale_at)
+        # While the list is confirmed, and for a policy that keeps it for ever, a pick need not look at the clock.
+        self._choose = self._prepared if math.isinf(self._good_until) else self._while_good
         self._bell.ring()
 
     def _ended(self) -> None:
@@ -228,33 +247,16 @@ class AsyncResolver:
 
     # --- how it chooses -----------------------------------------------------------------------------------
 
-    def _chooser(self) -> Pick:
-        """The balancer's choice; looked after by the clock only if the policy asks for that."""
-        if not self._instances:
-            return self._nobody
-        choose = self._balancer.prepare(self._instances)
-        if math.isinf(self._stale.seconds):
-            return choose
-        clock = time.monotonic
-
-        def guarded(key: str | None = None) -> ServiceInstance:
-            if clock() >= self._good_until:
-                self._too_old()
-            return choose(key)
-
-        return guarded
-
-    def _until(self, snapshot: ServiceSnapshot) -> float:
-        """Until when the snapshot is good enough, if nothing more is heard: not even that something is wrong."""
-        if snapshot.stale_at is not None:
-            return self._stale.until(snapshot.stale_at)
-        return (snapshot.answered_at or 0.0) + SILENCE + self._stale.seconds
+    def _while_good(self, key: str | None = None) -> ServiceInstance:
+        """A pick from a list that is stale, and good enough for a while."""
+        if time.monotonic() >= self._good_until:
+            self._too_old()
+        return self._prepared(key)
 
     def _too_old(self) -> NoReturn:
-        reason = self._snapshot.reason or "nothing was heard of the registry"
         raise StaleList(
-            f"the list of {self._name!r} is {self.snapshot().age:.0f} s old and cannot be confirmed ({reason}); "
-            f"the policy is to {self._stale}"
+            f"the list of {self._name!r} is {self.snapshot().age:.0f} s old and cannot be confirmed "
+            f"({self._snapshot.reason}); the policy is to {self._stale}"
         ) from self._error
 
     def _nobody(self, key: str | None = None) -> NoReturn:  # noqa: ARG002 - a pick as any other
@@ -278,3 +280,7 @@ class AsyncResolver:
 
     def _gone(self, key: str | None = None) -> NoReturn:  # noqa: ARG002 - a pick as any other
         raise ClientClosed(f"the resolver of {self._name!r} was ended")
+
+
+def _address(called: Address | ServiceInstance) -> Address:
+    return called.address if isinstance(called, ServiceInstance) else called

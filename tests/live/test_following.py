@@ -139,7 +139,7 @@ class TestOutages:
         assert counted[0] / passed > 2000  # ten thousand where nobody else is busy
 
     def test_an_agent_that_is_stopped_orderly_does_not_empty_the_list(self, face, agents, told):
-        agent = agents(server=True, config={"leave_on_terminate": True})
+        agent = agents(server=True)
         agent.register("orders", id="orders-1", port=8001)
         seen = []
 
@@ -186,6 +186,8 @@ class TestOutages:
 
         async def story():
             async with face.access(url=agent.url) as access, access.resolver("orders") as orders:
+                await face.eventually(lambda: access._engine._hub._blocked == 1)
+                await face.sleep(0.1)  # it has reached the agent by then
                 agent.restart()
                 await face.eventually(lambda: "vanished" in orders.snapshot().reason, within=20)
                 assert orders.snapshot().is_stale

@@ -8,14 +8,17 @@ from typing import assert_type
 from consul_access import (
     Address,
     AsyncConsulAccess,
+    AsyncEtcdRegistry,
     AsyncKeeper,
     AsyncRegistration,
     AsyncRegistry,
+    AsyncResolver,
     Call,
     CatalogEntry,
     CheckStatus,
     ConsulAccess,
     Entries,
+    EtcdRegistry,
     Explanation,
     F,
     FindingCode,
@@ -24,10 +27,21 @@ from consul_access import (
     HttpCheck,
     Keeper,
     KeeperState,
+    KeyEvent,
+    KeyMetadata,
+    KeyValue,
+    KubernetesInstance,
+    KubernetesService,
+    KubernetesSnapshot,
+    Lease,
     Reaped,
     Registration,
     Registry,
+    Resolver,
     ServiceInstance,
+    ServiceSnapshot,
+    ServicesSnapshot,
+    StalePolicy,
     TtlCheck,
 )
 from consul_access.testing import FakeConsul
@@ -52,6 +66,17 @@ def threads(access: ConsulAccess) -> None:
         assert_type(keeper, Keeper)
         assert_type(keeper.state, KeeperState)
         assert_type(keeper.last_ok, datetime | None)
+    with access.resolver("web", tags="a", stale=StalePolicy.keep_for(60), balancer="weighted") as web:
+        assert_type(web, Resolver)
+        assert_type(web.pick(key="k"), ServiceInstance)
+        assert_type(web.wait_ready(5, at_least=2), tuple[ServiceInstance, ...])
+        assert_type(web.snapshot(), ServiceSnapshot)
+    for snapshot in access.watch(["web", "db"], policy="any"):
+        assert_type(snapshot, ServiceSnapshot)
+        assert_type(snapshot.diff.added, tuple[ServiceInstance, ...])
+    for services in access.watch_services():
+        assert_type(services, ServicesSnapshot)
+    access.on_change("web", lambda snapshot: snapshot.index).stop()
     with access.registered("web", "10.0.0.5", 80, mode="catalog", node="mine") as keeper:
         assert_type(keeper.node, str)
     access.registered("web", mode="magic")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
@@ -72,6 +97,12 @@ async def tasks(access: AsyncConsulAccess) -> None:
     async with access.registered("web", port=80) as keeper:
         assert_type(keeper, AsyncKeeper)
         assert_type(await keeper.stop(), bool)
+    async with access.resolver("web") as web:
+        assert_type(web, AsyncResolver)
+        assert_type(web.pick(), ServiceInstance)
+        assert_type(await web.wait_ready(), tuple[ServiceInstance, ...])
+    async for snapshot in access.watch("web"):
+        assert_type(snapshot, ServiceSnapshot)
     async with access, await access.register_service("web", "10.0.0.5", 80) as registration:
         assert_type(await registration.deregister(), bool)
 
@@ -98,3 +129,34 @@ def a_fake_serves_both_faces() -> None:
 async def both_fulfil_their_protocol(access: ConsulAccess, async_access: AsyncConsulAccess) -> None:
     any_registry(access)
     await any_async_registry(async_access)
+
+
+def keys(etcd: EtcdRegistry) -> None:
+    value, metadata = etcd.get("a")
+    assert_type(value, bytes | None)
+    assert_type(metadata, KeyMetadata | None)
+    assert_type(etcd.put("a", b"b"), int)
+    assert_type(etcd.delete("a"), bool)
+    assert_type(etcd.replace("a", "b", "c"), bool)
+    assert_type(etcd.get_prefix("a/"), list[KeyValue])
+    assert_type(etcd.delete_prefix("a/"), int)
+    with etcd.lease(10) as lease, etcd.watch_prefix("a/") as watch:
+        assert_type(lease, Lease)
+        assert_type(lease.ttl(), int | None)
+        for event in watch:
+            assert_type(event, KeyEvent)
+    assert_type(etcd.kubernetes.services("default"), Entries[KubernetesService])
+    assert_type(etcd.kubernetes.instances("default", "web"), list[KubernetesInstance])
+    for snapshot in etcd.kubernetes.watch("default", "web"):
+        assert_type(snapshot, KubernetesSnapshot)
+    etcd.put("a", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def async_keys(etcd: AsyncEtcdRegistry) -> None:
+    assert_type(await etcd.put("a", "b"), int)
+    async with await etcd.lease(10) as lease, etcd.watch_key("a") as watch:
+        assert_type(await lease.keepalive(), int)
+        async for event in watch:
+            assert_type(event, KeyEvent)
+    async for snapshot in etcd.kubernetes.watch("default", "web"):
+        assert_type(snapshot, KubernetesSnapshot)

@@ -1,0 +1,49 @@
+"""One after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+
+from consul_access.models.instance import ServiceInstance
+from consul_access.rules.balancing.protocol import Dice, Pick, eligible, identity
+
+__all__ = ["RoundRobinBalancer"]
+
+
+class RoundRobinBalancer:
+    """One after the other; it begins anywhere, so that many clients do not begin at the same one.
+
+    Args:
+        dice: where chance comes from, such as `random.Random()`; without them it begins at the first.
+
+    A new list goes on where the old one was: whoever was next stays next, and newcomers have their turn after that.
+    """
+
+    __slots__ = ("_dice", "_ring", "_turns")
+
+    def __init__(self, dice: Dice | None = None) -> None:
+        self._dice = dice
+        self._ring: tuple[ServiceInstance, ...] = ()
+        self._turns: Iterator[ServiceInstance] = iter(())
+
+    def prepare(self, instances: tuple[ServiceInstance, ...]) -> Pick:
+        """How to choose from this list, from now on."""
+        found = eligible(instances)
+        if self._ring:
+            self._ring = self._going_on(found)
+        else:
+            start = int(self._dice.random() * len(found)) if self._dice else 0
+            self._ring = found[start:] + found[:start]
+        self._turns = cycle(self._ring)
+        turn = self._turns.__next__  # one step in C, which no other thread can come between
+
+        def pick(key: str | None = None) -> ServiceInstance:
+            return turn()
+
+        return pick
+
+    def _going_on(self, found: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
+        upcoming = islice(self._turns, len(self._ring))
+        place = {identity(instance): number for number, instance in enumerate(upcoming)}
+        return tuple(sorted(found, key=lambda instance: place.get(identity(instance), len(place))))
