@@ -38,6 +38,7 @@ faces: .venv/dev
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
+	$(BIN)/python benchmarks/following.py --write
 
 clean:
 	rm -rf .venv

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
+    from consul_access._async.resolver import AsyncResolver as AsyncResolver
+    from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.registration import Registration as Registration
+    from consul_access._sync.resolver import Resolver as Resolver
+    from consul_access._sync.watching import Watch as Watch
     from consul_access.call import Call as Call
     from consul_access.call import Headers as Headers
     from consul_access.call import Repeat as Repeat
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from consul_access.errors import RateLimited as RateLimited
     from consul_access.errors import RequestRefused as RequestRefused
     from consul_access.errors import ServerError as ServerError
+    from consul_access.errors import StaleList as StaleList
     from consul_access.errors import TlsError as TlsError
     from consul_access.errors import TokenUnknown as TokenUnknown
     from consul_access.errors import Unavailable as Unavailable
@@ -76,6 +81,10 @@ if TYPE_CHECKING:
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
     from consul_access.models.query import Query as Query
+    from consul_access.models.snapshot import Changed as Changed
+    from consul_access.models.snapshot import Diff as Diff
+    from consul_access.models.snapshot import ServiceSnapshot as ServiceSnapshot
+    from consul_access.models.snapshot import ServicesSnapshot as ServicesSnapshot
     from consul_access.models.status import CheckStatus as CheckStatus
     from consul_access.models.status import HealthPolicy as HealthPolicy
     from consul_access.registry import AsyncRegistry as AsyncRegistry
@@ -92,8 +101,10 @@ if TYPE_CHECKING:
     from consul_access.rules.balancing import RoundRobinBalancer as RoundRobinBalancer
     from consul_access.rules.balancing import StickyBalancer as StickyBalancer
     from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
+    from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
+    from consul_access.rules.staleness import StalePolicy as StalePolicy
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
     from consul_access.settings import Timeouts as Timeouts
@@ -103,9 +114,13 @@ _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
     "_async.keeper": ("AsyncKeeper",),
     "_async.registration": ("AsyncRegistration",),
+    "_async.resolver": ("AsyncResolver",),
+    "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.keeper": ("Keeper",),
     "_sync.registration": ("Registration",),
+    "_sync.resolver": ("Resolver",),
+    "_sync.watching": ("Watch",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
         "AnswerTooLarge",
@@ -130,6 +145,7 @@ _ROOMS = {
         "RateLimited",
         "RequestRefused",
         "ServerError",
+        "StaleList",
         "TlsError",
         "TokenUnknown",
         "Unavailable",
@@ -159,6 +175,7 @@ _ROOMS = {
     "models.instance": ("ServiceInstance",),
     "models.meta": ("Entries", "QueryMeta"),
     "models.query": ("Query",),
+    "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
     "rules.balancing": (
@@ -175,7 +192,9 @@ _ROOMS = {
         "StickyBalancer",
         "WeightedBalancer",
     ),
+    "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
+    "rules.staleness": ("StalePolicy",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from array import array
+from collections.abc import Callable, Generator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -13,10 +15,20 @@ from consul_access.call import Reply
 from consul_access.errors import BadAnswer
 from consul_access.models.meta import Entries, QueryMeta
 
-__all__ = ["decode", "decode_list"]
+__all__ = ["Rereader", "decode", "decode_list"]
 
 T = TypeVar("T")
 log = logging.getLogger("consul_access")
+
+SLICE: Final = 128 * 1024
+"""Bytes that are read in one go: about a millisecond of work."""
+MOST_SHARED: Final = 1024
+_SEPARATORS: Final = (
+    (b'{"Node":{"ID":', b","),
+    (b'{\n        "Node": {\n            "ID": ', b",\n    "),
+)
+"""What every entry begins with, and what stands between two: as servers write it, and as agents in dev mode do. Quotes
+within JSON texts are escaped, so neither can occur in one."""
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
@@ -57,6 +69,106 @@ def decode_list(kind: type[T], reply: Reply) -> Entries[T]:
         raise _bad(reply, failures[0]) from failures[0]
     log.warning("%d entries of %s cannot be used: %s", len(failures), reply.address, _first(failures[0]))
     return Entries(entries, meta=meta, rejected=len(failures))
+
+
+class Rereader(Generic[T]):
+    """Reads the same list again and again, and anew only those entries that are not as they were.
+
+    Args:
+        kind: the type of an entry.
+        share: has a new entry share with others what is the same, by way of a pool that is given to it.
+
+    Consul sends the whole list when one entry has changed. Entries are told apart by their bytes, by way of a hash of
+    64 bits that is different in every process; unchanged ones stay the same objects.
+    """
+
+    __slots__ = ("_entries", "_kind", "_marks", "_pool", "_share", "_whole", "rejected")
+
+    def __init__(self, kind: type[T], share: Callable[[T, dict[object, object]], None] | None = None) -> None:
+        self._kind = kind
+        self._share = share
+        self._pool: dict[object, object] = {}
+        self._entries: tuple[T, ...] = ()
+        self._marks = array("q")
+        self._whole: int | None = None
+        self.rejected = 0
+
+    def read(self, reply: Reply) -> Generator[None, None, tuple[T, ...]]:
+        """Reads an answer, slice by slice: whoever runs this may do something else in between.
+
+        Returns:
+            All entries that can be used; the same tuple as before when nothing is different.
+
+        Raises:
+            BadAnswer: it is no list, or nothing in it can be used.
+        """
+        body = reply.body
+        if len(self._pool) > MOST_SHARED:  # they are all different, or of instances that are gone
+            self._pool = {}
+        whole = hash(body) if len(body) <= SLICE else None
+        if whole is not None and whole == self._whole:
+            return self._entries
+        found = yield from self._by_entry(body)
+        if found is None:
+            entries = decode_list(self._kind, reply)
+            found = tuple(entries), array("q")
+            self.rejected = entries.rejected
+        elif not self.rejected and found[1] == self._marks and len(found[0]) == len(self._entries):
+            self._whole = whole
+            return self._entries
+        else:
+            self.rejected = 0
+        self._entries, self._marks = found
+        self._whole = whole
+        return self._entries
+
+    def _by_entry(self, body: bytes) -> Generator[None, None, tuple[tuple[T, ...], array[int]] | None]:
+        """The entries and their marks, or None when the answer has to be read as a whole."""
+        separator, between = next((pair for pair in _SEPARATORS if _begins(body, pair[0])), (b"", b""))
+        if not separator:
+            return None
+        known = dict(zip(self._marks, self._entries, strict=False))
+        entries: list[T] = []
+        marks = array("q")
+        position = body.index(separator)
+        while position >= 0:
+            end = body.find(separator, position + SLICE)
+            parts = body[position + len(separator) : end if end >= 0 else len(body)].split(separator)
+            if end < 0:
+                parts[-1] = parts[-1].rstrip(b"]\r\n ") + between
+            slice_marks = list(map(hash, parts))
+            slice_entries = self._known_or_read(parts, slice_marks, known, separator, between)
+            if slice_entries is None:
+                return None
+            entries += slice_entries
+            marks.extend(slice_marks)
+            position = end
+            yield
+        return tuple(entries), marks
+
+    def _known_or_read(
+        self, parts: list[bytes], marks: list[int], known: dict[int, T], separator: bytes, between: bytes
+    ) -> list[T] | None:
+        found = list(map(known.get, marks))
+        new = [place for place, entry in enumerate(found) if entry is None]
+        if new:
+            texts = (separator + parts[place].removesuffix(between) for place in new)
+            try:
+                read: list[T] = _adapter(list[self._kind]).validate_json(b"[" + b",".join(texts) + b"]")  # type: ignore[name-defined]
+            except ValidationError:
+                return None
+            if len(read) != len(new):
+                return None
+            for place, entry in zip(new, read, strict=True):
+                if self._share is not None:
+                    self._share(entry, self._pool)
+                found[place] = entry
+        return found  # type: ignore[return-value] # pyright: ignore[reportReturnType] - there is no gap any more
+
+
+def _begins(body: bytes, separator: bytes) -> bool:
+    """Whether a list's first entry begins so."""
+    return body[:64].lstrip(b"[\r\n ").startswith(separator)
 
 
 def _one_by_one(kind: type[T], reply: Reply, whole: ValidationError) -> tuple[list[T], list[ValidationError]]:

@@ -15,7 +15,8 @@
     │   ├── NoLeader                   the servers are electing a leader
     │   ├── RateLimited                the server asks to slow down
     │   │   └── ConnectionLimit        too many connections from this host to one agent
-    │   └── ServerError                any other 5xx
+    │   ├── ServerError                any other 5xx
+    │   └── StaleList                  a resolver's list cannot be confirmed, for longer than its policy allows
     ├── OutcomeUnknown                 a write was sent and its answer lost: it may have been applied
     ├── RequestRefused                 the server understood and said no; repeating it will not help
     │   ├── InvalidRequest             400: the request is malformed in the server's eyes
@@ -63,6 +64,7 @@ __all__ = [
     "RateLimited",
     "RequestRefused",
     "ServerError",
+    "StaleList",
     "TlsError",
     "TokenUnknown",
     "Unavailable",
@@ -225,6 +227,12 @@ class ServerError(Unavailable):
     """The server failed while answering (5xx)."""
 
     advice = "The server's log has the reason; the same call may succeed later."
+
+
+class StaleList(Unavailable):
+    """A resolver has a list, but could not confirm it for longer than its `StalePolicy` allows."""
+
+    advice = "The registry has not answered; a longer StalePolicy.keep_for(...) bridges longer outages."
 
 
 class OutcomeUnknown(ConsulAccessError):

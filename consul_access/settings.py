@@ -120,6 +120,8 @@ class ConsulSettings:
         retry: how often a call is tried.
         max_answer_bytes: how long an answer may be, as sent and unpacked.
         max_connections: at most so many to one server; agents refuse more than 200 from one address.
+        watch_connections: at most so many more for watches and resolvers, which wait at the agent. Further ones take
+            turns.
         compress: whether to ask for gzip; by default only from other machines, since on the same one it costs time.
     """
 
@@ -140,6 +142,7 @@ class ConsulSettings:
     retry: RetryPolicy = RetryPolicy()
     max_answer_bytes: int = 32 * 1024 * 1024
     max_connections: int = 64
+    watch_connections: int = 64
     compress: bool | None = None
 
     def __post_init__(self) -> None:
@@ -147,10 +150,10 @@ class ConsulSettings:
             raise InvalidSettings("there is no address to ask: give at least one")
         if (self.client_cert is None) != (self.client_key is None):
             raise InvalidSettings("a client certificate and its key belong together: give client_cert and client_key")
-        for name in ("max_answer_bytes", "max_connections"):
+        for name, least in (("max_answer_bytes", 1), ("max_connections", 1), ("watch_connections", 4)):
             value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidSettings(f"{name}={value!r} is no bound: write a whole number, 1 or more")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidSettings(f"{name}={value!r} is no bound: write a whole number, {least} or more")
 
     @classmethod
     def load(
@@ -177,6 +180,7 @@ class ConsulSettings:
         retry: RetryPolicy | None = None,
         max_answer_bytes: int = 32 * 1024 * 1024,
         max_connections: int = 64,
+        watch_connections: int = 64,
         compress: bool | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> ConsulSettings:
@@ -216,6 +220,7 @@ class ConsulSettings:
             retry=retry or RetryPolicy(),
             max_answer_bytes=max_answer_bytes,
             max_connections=max_connections,
+            watch_connections=watch_connections,
             compress=compress,
         )
 

@@ -30,6 +30,8 @@ RULES: dict[str, str] = {
     r"\b__aenter__\b": "__enter__",
     r"\b__aexit__\b": "__exit__",
     r"\b__aiter__\b": "__iter__",
+    r"\b__anext__\b": "__next__",
+    r"\bStopAsyncIteration\b": "StopIteration",
     r"\baiter\b": "iter",
     r"\baclose\b": "close",
     r"\baread\b": "read",

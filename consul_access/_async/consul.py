@@ -95,9 +95,14 @@ class AsyncConsulAccess(AsyncFinding, AsyncAnnouncing):
         super().__init__(AsyncTransport(chosen, meaning=texts.meaning, transport=transport))
 
     async def aclose(self) -> None:
-        """Ends what it keeps registered and closes every connection; calls under way end with `ClientClosed`."""
+        """Ends what it keeps registered, watches and resolvers, and closes every connection.
+
+        Calls under way end with `ClientClosed`.
+        """
         for keeper in tuple(self._kept):
             await keeper.stop()
+        if self._engine is not None:
+            await self._engine.aclose()
         if self._login is not None:
             await self._login.log_out()
         await self._transport.aclose()

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
 
 from consul_access import consul
 from consul_access._async.sending import AsyncSending
 from consul_access._async.transport import AsyncTransport
-from consul_access.errors import NoInstances
+from consul_access.errors import InvalidInput, NoInstances
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
-from consul_access.rules.balancing import Balancer, balancer_named
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from consul_access._async.resolver import AsyncResolver
+    from consul_access._async.watching import AsyncCaller, AsyncEngine, AsyncWatch
+    from consul_access.disk import Shelf
     from consul_access.models.catalog import CatalogEntry, HealthEntry
+    from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
+    from consul_access.rules.balancing import Balancer
+    from consul_access.rules.staleness import StalePolicy
 
 __all__ = ["AsyncFinding"]
 
@@ -31,6 +40,7 @@ class AsyncFinding(AsyncSending):
     def __init__(self, transport: AsyncTransport) -> None:
         super().__init__(transport)
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
+        self._engine: AsyncEngine | None = None
 
     async def search_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
         """The addresses of a service's instances, healthy ones by default.
@@ -70,7 +80,10 @@ class AsyncFinding(AsyncSending):
 
         Raises:
             NoInstances: no instance fits.
+            InvalidInput: the query cannot be right, or there is no such balancer.
         """
+        from consul_access.rules.balancing import balancer_named
+
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         found = await self.instances(name, **query)
         callable_ones = tuple(instance for instance in found if instance.is_callable)
@@ -88,7 +101,7 @@ class AsyncFinding(AsyncSending):
         Returns:
             A list, with the registry's `meta` (index, age, ...) and the number of entries `rejected` as unusable.
         """
-        return await self._transport.send(consul.health.instances(name, **query))
+        return await self._transport.send(consul.health.instances(name, now=time.time, **query))
 
     async def health(self, name: str, **query: Unpack[Query]) -> Entries[HealthEntry]:
         """The instances of a service with their node and all their checks, in whatever state unless a policy is given.
@@ -97,7 +110,7 @@ class AsyncFinding(AsyncSending):
             name: the service.
             query: narrows the search; see `Query`.
         """
-        return await self._transport.send(consul.health.service(name, **query))
+        return await self._transport.send(consul.health.service(name, now=time.time, **query))
 
     async def catalog(self, name: str, **query: Unpack[Query]) -> Entries[CatalogEntry]:
         """The instances of a service as the catalog holds them, healthy or not.
@@ -111,6 +124,120 @@ class AsyncFinding(AsyncSending):
     async def services(self, **query: Unpack[Query]) -> ServiceTags:
         """The names of all services, each with the tags its instances carry."""
         return await self._transport.send(consul.catalog.services(**query))
+
+    # --- following ----------------------------------------------------------------------------------------
+
+    def watch(
+        self, name: str | Iterable[str], *, raise_errors: bool = False, **query: Unpack[Query]
+    ) -> AsyncWatch[ServiceSnapshot]:
+        """Follows a service, or several: an iterator that gives a snapshot at first and after every change.
+
+        Args:
+            name: the service, or several of them; each snapshot says whose it is.
+            raise_errors: ends with the error when the registry cannot be asked, or refuses. By default it goes on for
+                ever: the list stays as it was, and a snapshot says that it is stale, and why.
+            query: narrows the search; see `Query`. How long the agent waits is the watch's own affair.
+
+        Returns:
+            An iterator that ends with its `close()` and with the client's, at once, whatever it is waiting for.
+
+        Raises:
+            InvalidInput: the query cannot be right.
+
+        An empty list after a longer one is confirmed before it is given, and not believed for two minutes when the
+        registry has lost its index as well. https://developer.hashicorp.com/consul/api-docs/features/blocking
+        """
+        from consul_access._async.watching import AsyncWatch
+        from consul_access._live.reading import InstancesReading
+
+        names = (name,) if isinstance(name, str) else tuple(name)
+        readings = [InstancesReading(each, **query) for each in names]
+        if not readings:
+            raise InvalidInput("there is no service to watch: give at least one name")
+        return AsyncWatch(self._watching(), readings, raise_errors=raise_errors)
+
+    def watch_services(self, *, raise_errors: bool = False, **query: Unpack[Query]) -> AsyncWatch[ServicesSnapshot]:
+        """Follows the list of all services' names, as `watch` does with the instances of one.
+
+        Args:
+            raise_errors: ends with the error when the registry cannot be asked.
+            query: `datacenter`, `node_meta` and the like; see `Query`.
+        """
+        from consul_access._async.watching import AsyncWatch
+        from consul_access._live.reading import ServicesReading
+
+        return AsyncWatch(self._watching(), [ServicesReading(**query)], raise_errors=raise_errors)
+
+    def on_change(
+        self,
+        name: str | Iterable[str],
+        function: Callable[[ServiceSnapshot], Awaitable[object] | object],
+        **query: Unpack[Query],
+    ) -> AsyncCaller:
+        """Calls a function with a service's snapshot, now and after every change, in a thread or task of its own.
+
+        Args:
+            name: the service, or several of them.
+            function: what is called; if it raises, the log says so, and it is called with the next one all the same.
+            query: narrows the search; see `Query`.
+
+        Returns:
+            Its `stop()` ends that; so does the end of the client.
+        """
+        from consul_access._async.watching import AsyncCaller
+
+        return AsyncCaller(self.watch(name, **query), function)
+
+    def resolver(
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "round_robin",
+        stale: StalePolicy | None = None,
+        disk: str | os.PathLike[str] | None = None,
+        **query: Unpack[Query],
+    ) -> AsyncResolver:
+        """A local list of a service's instances that follows every change; picking from it asks nobody.
+
+        Args:
+            name: the service.
+            balancer: how to choose: a name (`round_robin`, `weighted`, `power_of_two`, ...), or a `Balancer` that no
+                other resolver uses.
+            stale: for how long a list is used that the registry cannot confirm; for ever by default.
+            disk: a folder to keep the list in, for the next process that starts while the registry is away. It is
+                used only until the registry answers, is as old as it is, and can be read by this user alone.
+            query: narrows the search; see `Query`.
+
+        Returns:
+            A context manager; `pick()` chooses an instance. All resolvers and watches of a client share one
+            background thread or task, and one blocking query for each (service, query).
+
+        Raises:
+            InvalidInput: the query cannot be right, or there is no such balancer.
+        """
+        from consul_access._async.resolver import AsyncResolver
+        from consul_access._live.reading import InstancesReading
+        from consul_access.rules.balancing import balancer_named
+        from consul_access.rules.staleness import StalePolicy
+
+        choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
+        reading = InstancesReading(name, **query)
+        shelf = None if disk is None else self._shelf(disk, name, reading.key)
+        return AsyncResolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)
+
+    def _shelf(self, folder: str | os.PathLike[str], name: str, key: object) -> Shelf:
+        from consul_access.disk import Clocks, Shelf
+
+        settings = self.settings
+        scope = (settings.datacenter, settings.namespace, settings.partition)
+        return Shelf(folder, name, (key, scope), Clocks(time.time, time.monotonic))
+
+    def _watching(self) -> AsyncEngine:
+        if self._engine is None:
+            from consul_access._async.watching import AsyncEngine
+
+            self._engine = AsyncEngine(self._transport)
+        return self._engine
 
 
 def _nobody(name: str, unusable: int, query: Query) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from consul_access._async.carrier import AsyncCarrier
-from consul_access._pairs.tasks import settled, sleep
+from consul_access._pairs.tasks import resolve, settled, sleep
 from consul_access._version import __version__
 from consul_access.call import Call, Repeat, Reply
 from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
@@ -113,7 +113,7 @@ class AsyncTransport:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
         failure = Broken(ConnectFailed("there is no address to ask"), sent=False)
         for target in self._failover.order(time.monotonic()):
-            if target.ip is not None or target.unix_path is not None or _is_literal(target):
+            if self._is_at_one_place(target):
                 return target
             try:
                 return await self._carrier(target).pin(
@@ -125,6 +125,32 @@ class AsyncTransport:
                 failure = broken
         raise failure.error from failure.__cause__
 
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether `places` can give more than one."""
+        first, *others = self._failover.targets
+        return bool(others) or not self._is_at_one_place(first)
+
+    async def places(self) -> list[Target]:
+        """All servers that the client knows, each at one IP address; a name that cannot be looked up has none."""
+        found: list[Target] = []
+        for target in self._failover.targets:
+            found += [target] if self._is_at_one_place(target) else await self._looked_up(target)
+        return list(dict.fromkeys(found))
+
+    def _is_at_one_place(self, target: Target) -> bool:
+        is_ours = self._carrier(target) is self._own  # whom a foreign transport connects to is its own affair
+        return not is_ours or target.ip is not None or target.unix_path is not None or _is_literal(target)
+
+    async def _looked_up(self, target: Target) -> list[Target]:
+        deadline = time.monotonic() + self.settings.timeouts.connect
+        try:
+            addresses = await resolve(target.address.host, target.address.port, deadline)
+        except OSError as error:  # TimeoutError is one
+            log.debug("%s cannot be looked up: %s", target, error)
+            return []
+        return [target.pinned(str(where[0])) for _, where in addresses]
+
     def add_hook(self, hook: Hook) -> Callable[[], None]:
         """Has the hook called after every exchange; returns what takes it away again."""
         self._hooks = (*self._hooks, hook)
@@ -134,12 +160,24 @@ class AsyncTransport:
 
         return remove
 
-    async def aclose(self) -> None:
-        """Closes every connection; calls under way end with `ClientClosed`."""
+    async def aclose(self, *, lent: bool = False) -> None:
+        """Closes every connection; calls under way end with `ClientClosed`.
+
+        Args:
+            lent: the transport that was given belongs to somebody else and stays open.
+        """
         self._own.close()
-        for carrier in (self._foreign, *self._stock.values()):
+        for carrier in (None if lent else self._foreign, *self._stock.values()):
             if carrier is not None:
                 await carrier.aclose()
+
+    def tell(self, exchange: Exchange) -> None:
+        """Calls the hooks."""
+        for hook in self._hooks:
+            try:
+                hook(exchange)
+            except Exception:
+                log.exception("a hook failed; the call goes on")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(map(str, self._failover.targets))} {self._own!r}>"
@@ -322,11 +360,7 @@ class AsyncTransport:
             elapsed * 1000,
             course.attempts,
         )
-        for hook in self._hooks:
-            try:
-                hook(exchange)
-            except Exception:
-                log.exception("a hook failed; the call goes on")
+        self.tell(exchange)
 
 
 class _Course:

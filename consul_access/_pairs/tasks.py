@@ -16,11 +16,15 @@ import anyio.to_thread
 from consul_access._pairs.sockets import SocketAddress, left, look_up
 
 __all__ = [
+    "BEGINS_AGAIN_AFTER_FORK",
+    "Bell",
     "Examiner",
     "Flag",
+    "Host",
     "Later",
     "Slots",
     "Worker",
+    "aside",
     "resolve",
     "settled",
     "shielded",
@@ -33,6 +37,9 @@ __all__ = [
 T = TypeVar("T")
 
 sleep = anyio.sleep
+
+BEGINS_AGAIN_AFTER_FORK = False
+"""Whether what runs in the background can go on in a forked child: an event loop cannot."""
 
 Later = Awaitable[T]
 """What a function gives that is awaited."""
@@ -71,6 +78,11 @@ async def settled(value: T | Awaitable[T]) -> T:
     if not hasattr(value, "__await__"):  # asked on every call; inspect.isawaitable takes four times as long
         return value  # pyright: ignore[reportReturnType] - it is no awaitable
     return await cast("Awaitable[T]", value)
+
+
+async def aside(function: Callable[[], T]) -> T:
+    """What the function returns, which may take its time: here it is called in a thread."""
+    return await anyio.to_thread.run_sync(function)
 
 
 class Slots:
@@ -117,6 +129,64 @@ class Flag:
         return self._event.is_set()
 
 
+class Bell:
+    """Something that happens again and again, and can be waited for."""
+
+    __slots__ = ("_event", "rung")
+
+    def __init__(self) -> None:
+        self.rung = 0
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """It has happened once more."""
+        self.rung += 1
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self, rung: int, seconds: float) -> bool:
+        """Waits until it has happened more often than that; whether it has."""
+        if self.rung == rung:
+            with anyio.move_on_after(max(0.0, seconds)):
+                await self._event.wait()
+        return self.rung != rung
+
+
+class Host:
+    """Runs something that is written for tasks only: on this face, as a task beside the others.
+
+    Args:
+        main: what to run.
+        name: of the task.
+    """
+
+    __slots__ = ("_main", "_name", "_worker")
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._main = main
+        self._name = name
+        self._worker: Worker | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun and not ended, and its event loop neither."""
+        return self._worker is not None and self._worker.is_running
+
+    def start(self) -> None:
+        """Begins, if it does not run."""
+        if not self.is_running:
+            self._worker = Worker(self._main, self._name)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Calls a function where it runs."""
+        function()
+
+    async def join(self, seconds: float) -> None:
+        """Waits for its end."""
+        if self._worker is not None:
+            await self._worker.join(seconds)
+
+
 class Worker:
     """Runs a function beside everything else, in a task of its own that belongs to no task group.
 
@@ -142,6 +212,11 @@ class Worker:
                 await self._function()
         finally:
             self._ended.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended, and its event loop neither."""
+        return not self._ended.is_set()
 
     async def join(self, seconds: float) -> None:
         """Waits for its end, and cancels it when that does not come."""

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import queue
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from consul_access._pairs.sockets import SocketAddress, left, look_up, ready
 from consul_access.errors import InvalidInput, InvalidSettings
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 __all__ = [
+    "BEGINS_AGAIN_AFTER_FORK",
+    "Bell",
     "Examiner",
     "Flag",
+    "Host",
     "Later",
     "Slots",
     "Worker",
+    "aside",
     "resolve",
     "settled",
     "shielded",
@@ -33,6 +41,9 @@ __all__ = [
 T = TypeVar("T")
 
 sleep = time.sleep
+
+BEGINS_AGAIN_AFTER_FORK = True
+"""Whether what runs in the background can go on in a forked child."""
 
 Later = Annotated[T, "at once"]
 """What a function gives that would be awaited on the other face."""
@@ -99,6 +110,11 @@ def settled(value: T | Awaitable[T]) -> T:
     )
 
 
+def aside(function: Callable[[], T]) -> T:
+    """What the function returns, which may take its time."""
+    return function()
+
+
 class Slots:
     """A number of places; whoever finds none free waits for one, in vain at most until the deadline."""
 
@@ -147,6 +163,79 @@ class Flag:
     def wait(self, seconds: float) -> bool:
         """Waits for it; whether it has happened."""
         return self._event.wait(max(0.0, seconds))
+
+
+class Bell:
+    """Something that happens again and again, and can be waited for."""
+
+    __slots__ = ("_condition", "rung")
+
+    def __init__(self) -> None:
+        self.rung = 0
+        self._condition = threading.Condition()
+
+    def ring(self) -> None:
+        """It has happened once more."""
+        with self._condition:
+            self.rung += 1
+            self._condition.notify_all()
+
+    def wait(self, rung: int, seconds: float) -> bool:
+        """Waits until it has happened more often than that; whether it has."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self.rung != rung, None if seconds == math.inf else seconds)
+
+
+class Host:
+    """Runs something that is written for tasks only: on this face, in a daemon thread with an event loop of its own.
+
+    One thread drives any number of connections so, and whoever waits for one of them waits for a `Bell` instead, and
+    can be woken.
+
+    Args:
+        main: what to run.
+        name: of the thread.
+    """
+
+    __slots__ = ("_loop", "_main", "_name", "_thread")
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._main = main
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._loop: AbstractEventLoop | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun and not ended. After a fork it is not running in the child."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begins, if it does not run."""
+        if self.is_running:
+            return
+        import asyncio
+
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True)
+        self._thread.start()
+
+    def _run(self, loop: AbstractEventLoop) -> None:
+        import asyncio
+
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._main())
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Calls a function where it runs, soon; never if it has ended."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed at this very moment
+                self._loop.call_soon_threadsafe(function)
+
+    def join(self, seconds: float) -> None:
+        """Waits for its end."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(max(0.0, seconds))
 
 
 class Worker:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,15 +23,24 @@ from consul_access.models.status import CheckStatus
 
 if TYPE_CHECKING:
     from consul_access._sync.keeper import Keeper
+    from consul_access._sync.place import Place, Teller
     from consul_access.models.catalog import AgentInfo, AgentService, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
+    from consul_access.models.durations import Duration
     from consul_access.models.listening import Listening
+    from consul_access.rules.heartbeats import Reaped
     from consul_access.rules.keeping import KeeperEvent
 
 __all__ = ["Announcing"]
 
 log = logging.getLogger("consul_access")
+
+WAITING_KEEPERS = 16
+"""So many keepers of one client wait for changes at their agent; each holds one of the 200 connections that agents
+allow an address. Further ones look every few seconds."""
+CATALOG_TTL = 30.0
+"""Every heartbeat in catalog mode is an entry in the servers' log, hence one in 10 s unless another TTL is given."""
 
 
 class Announcing(Sending):
@@ -39,6 +50,7 @@ class Announcing(Sending):
         super().__init__(transport)
         self._agents: dict[Target, AgentInfo] = {}
         self._kept: set[Keeper] = set()
+        self._seats: deque[None] = deque([None] * WAITING_KEEPERS)
 
     def register_service(
         self,
@@ -125,7 +137,8 @@ class Announcing(Sending):
         address: str | None = None,
         port: int | Listening | None = None,
         *,
-        mode: Literal["agent"] = "agent",
+        mode: Literal["agent", "catalog"] = "agent",
+        node: str | None = None,
         drain: float = 0.0,
         stop_timeout: float = 5.0,
         health: Callable[[], object] | None = None,
@@ -146,12 +159,17 @@ class Announcing(Sending):
     ) -> Keeper:
         """Registers a service and keeps it registered until the block ends, whatever happens to the agent.
 
-        Every few seconds it looks whether the agent still holds the registration as it was made, and restores it when
-        it is lost or changed. TTL checks are reported at a third of their time. On
+        It looks whether the agent still holds the registration as it was made, at once when that changes or else every
+        few seconds, and restores it when it is lost or changed. TTL checks are reported at a third of their time. On
         every way out (the block's end, an exception, SIGTERM, the interpreter's end) it is deregistered once.
 
         Args:
-            mode: `agent`: registered at one agent, which is pinned to one IP address.
+            mode: `agent`: registered at one agent, which is pinned to one IP address and runs the checks; when it is
+                gone for good and the client has other addresses, the registration moves. `catalog`: written into the
+                catalog, for clusters without local agents; the check is `TtlCheck(30)` or another TTL, and nobody
+                but this keeper states its status.
+            node: in catalog mode, the node to register on, which no agent may own; `consul-access` by default. It is
+                made when it does not exist, for which a token needs node:write.
             drain: seconds between the service's disappearance from every look-up and its deregistration, in which it
                 should still answer; 0 by default.
             stop_timeout: seconds that the end may take besides, also when the agent is down.
@@ -170,11 +188,15 @@ class Announcing(Sending):
         """
         from consul_access._sync.keeper import Keeper
 
-        if mode != "agent":
-            raise InvalidInput(f"mode={mode!r} is not known: write 'agent'")
+        if mode not in {"agent", "catalog"}:
+            raise InvalidInput(f"mode={mode!r} is not known: write 'agent' or 'catalog'")
+        if mode == "agent" and node is not None:
+            raise InvalidInput(f"node={node!r} is for mode='catalog': an agent registers on its own node")
         for what, value in (("drain", drain), ("stop_timeout", stop_timeout)):
             if not 0 <= value < float("inf"):
                 raise InvalidInput(f"{what}={value!r} is no number of seconds to wait")
+        if mode == "catalog":
+            check, checks = _heartbeat(check, checks), None
 
         def define(target: Target) -> ServiceDefinition:
             return self._defined(
@@ -182,6 +204,7 @@ class Announcing(Sending):
                 name,
                 address,
                 port,
+                at_agent=mode == "agent",
                 id=id,
                 tags=tags,
                 meta=meta,
@@ -197,10 +220,8 @@ class Announcing(Sending):
             )
 
         return Keeper(
-            self,
-            define,
-            pin=self._transport.pin,
-            announce=self._register,
+            self._in_catalog(define, node) if mode == "catalog" else self._at_agent(define),
+            settings=self.settings,
             kept=self._kept,
             drain=drain,
             stop_timeout=stop_timeout,
@@ -209,6 +230,61 @@ class Announcing(Sending):
             fail_fast=fail_fast,
             transport=self._transport.given,
         )
+
+    def _at_agent(self, define: Callable[[Target], ServiceDefinition]) -> Callable[[Teller], Place]:
+        from consul_access._sync.at_agent import AtAgent
+
+        return lambda tell: AtAgent(
+            self,
+            define,
+            pin=self._transport.pin,
+            places=self._transport.places,
+            may_move=self._transport.may_be_elsewhere,
+            announce=self._register,
+            seats=self._seats,
+            tell=tell,
+        )
+
+    def _in_catalog(self, define: Callable[[Target], ServiceDefinition], node: str | None) -> Callable[[Teller], Place]:
+        from consul_access._sync.in_catalog import InCatalog
+        from consul_access.models import inputs
+        from consul_access.models.external import SYNTHETIC_NODE
+
+        name = SYNTHETIC_NODE if node is None else inputs.identifier(node, "node")
+        return lambda _: InCatalog(self, define, pin=self._transport.pin, node=name)
+
+    def reap(self, older_than: Duration = 600.0, *, node: str | None = None, dry_run: bool = False) -> list[Reaped]:
+        """Removes entries of catalog mode whose owner is gone: killed, or cut off, without having deregistered.
+
+        Their age is the time from the last heartbeat's stamp, by the clock of the service's machine, to now, by this
+        machine's: let it be much more than clocks differ. One that is removed although its owner lives is back with
+        its owner's next heartbeat. Entries without such a stamp are left alone.
+
+        Args:
+            older_than: seconds, `1m30s` or a timedelta; 10 minutes by default. Nothing is removed before it has missed
+                three heartbeats of its own, whatever is given.
+            node: the node that services were registered on; `consul-access` by default.
+            dry_run: removes nothing.
+
+        Returns:
+            What was removed, or would be.
+
+        Raises:
+            PermissionDenied: the token may not write one of these services; those before it are removed.
+        """
+        from consul_access.models import inputs
+        from consul_access.models.durations import seconds
+        from consul_access.models.external import SYNTHETIC_NODE
+        from consul_access.rules.heartbeats import reapable
+
+        least = seconds(older_than, what="older_than")
+        name = SYNTHETIC_NODE if node is None else inputs.identifier(node, "node")
+        checks = self._transport.send(consul.health.node(name))
+        found = reapable(checks, time.time(), least)
+        for entry in () if dry_run else found:
+            self._transport.send(consul.catalog.deregister(name, entry.id))
+            log.info("%s on node %s is removed: not heard of for %.0f s", entry.id, name, entry.age)
+        return found
 
     def deregister_service(self, service_id: str, *, target: Target | None = None, within: float | None = None) -> bool:
         """Removes a service from the agent.
@@ -285,10 +361,10 @@ class Announcing(Sending):
 
     # --- how registering works ----------------------------------------------------------------------------
 
-    def _own_address(self, given: str | None, target: Target, bound: str | None) -> str | None:
+    def _own_address(self, given: str | None, target: Target, bound: str | None, at_agent: bool) -> str | None:
         from consul_access.rules import addressing
 
-        local = target.is_local
+        local = at_agent and target.is_local
         source = None if local else route_source(target.ip or target.address.host, target.address.port)
         return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source, bound=bound)
 
@@ -301,6 +377,7 @@ class Announcing(Sending):
         *,
         meta: Mapping[str, str] | None,
         environment_meta: bool,
+        at_agent: bool = True,
         **given: Any,
     ) -> ServiceDefinition:
         from consul_access.models.listening import listening_at
@@ -311,7 +388,7 @@ class Announcing(Sending):
             bound, port = listening_at(port)
         if environment_meta:
             meta = addressing.environment_meta(os.environ) | dict(meta or {})
-        own = self._own_address(address, target, bound)
+        own = self._own_address(address, target, bound, at_agent)
         label = addressing.host_label(os.environ, socket.gethostname())
         return registering.definition(name, own, port, host=label, meta=meta, **given)
 
@@ -339,3 +416,25 @@ class Announcing(Sending):
                 f"the alias check names node {node!r}, which the catalog does not know; agents of Consul 1.8 and 1.10 "
                 "crash on that, so nothing was sent. Register the node first, or correct its name"
             )
+
+
+def _heartbeat(check: AnyCheck | Default | None, checks: Iterable[AnyCheck] | None) -> AnyCheck:
+    """The check of catalog mode: one TTL, which tells how often the keeper states the status.
+
+    Raises:
+        InvalidInput: it is something that an agent would have to do.
+    """
+    from consul_access.models.checks import TtlCheck
+
+    if isinstance(check, Default) and checks is None:
+        return TtlCheck(CATALOG_TTL)
+    if checks is not None or not isinstance(check, TtlCheck):
+        raise InvalidInput(
+            'in mode="catalog" no agent runs checks: leave check= out, or give check=TtlCheck(...), and what you would '
+            "check as health="
+        )
+    if check.deregister_critical_service_after is not None:
+        raise InvalidInput(
+            'mode="catalog" has no agent that would heed deregister_critical_service_after: call reap() now and then'
+        )
+    return check

@@ -96,9 +96,14 @@ class ConsulAccess(Finding, Announcing):
         super().__init__(Transport(chosen, meaning=texts.meaning, transport=transport))
 
     def close(self) -> None:
-        """Ends what it keeps registered and closes every connection; calls under way end with `ClientClosed`."""
+        """Ends what it keeps registered, watches and resolvers, and closes every connection.
+
+        Calls under way end with `ClientClosed`.
+        """
         for keeper in tuple(self._kept):
             keeper.stop()
+        if self._engine is not None:
+            self._engine.close()
         if self._login is not None:
             self._login.log_out()
         self._transport.close()

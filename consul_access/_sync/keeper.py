@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
@@ -13,45 +12,45 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from consul_access import consul, exits
-from consul_access._pairs.threads import Examiner, Flag, Later, Worker, settled, shielded
+from consul_access import exits
+from consul_access._pairs.threads import Examiner, Flag, Worker, settled, shielded
+from consul_access._sync.place import Place, StillThere, Teller
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
-from consul_access.models.address import Address, Target
+from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
-from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval, drift
+from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval
 from consul_access.rules.reporting import report_of
 
 if TYPE_CHECKING:
     import httpx
 
-    from consul_access._sync.announcing import Announcing
     from consul_access.models.definition import ServiceDefinition
+    from consul_access.settings import ConsulSettings
 
 __all__ = ["Keeper"]
 
 log = logging.getLogger("consul_access")
 
-HANGING = 2.0
-"""Seconds after which an agent that answers nothing is not waited for any longer when a service ends."""
-LOUD = {"lost", "missed", "unseen", "left_behind"}
+LOUD = {"lost", "missed", "unseen", "left_behind", "relocated", "wrong_agent"}
+SHORTEST_WATCH = 1.0
+"""Seconds below which waiting for a change would cost more than it tells."""
 
 
 class Keeper:
     """One service, registered and kept registered; made by `ConsulAccess.registered`.
 
-    It compares before it writes: every few seconds it looks at the agent's copy, and registers again only when that is
-    gone or differs. TTL checks are reported at a third of their time. Nothing of this ever gives up.
+    It compares before it writes: it looks at the agent's copy, at once when that changes or else every few seconds, and
+    registers again only when that is gone or differs. TTL checks are reported at a third of their time. Nothing of this
+    ever gives up.
 
     A context manager; or `start` and `stop`, each any number of times, also from different tasks.
     """
 
     def __init__(
         self,
-        access: Announcing,
-        define: Callable[[Target], ServiceDefinition],
+        place: Callable[[Teller], Place],
         *,
-        pin: Callable[[], Later[Target]],
-        announce: Callable[[ServiceDefinition, Target, bool], Later[object]],
+        settings: ConsulSettings,
         kept: set[Keeper],
         drain: float,
         stop_timeout: float,
@@ -60,10 +59,8 @@ class Keeper:
         fail_fast: bool,
         transport: httpx.BaseTransport | None,
     ) -> None:
-        self._access = access
-        self._define = define
-        self._pin = pin
-        self._announce = announce
+        self._make_place = place
+        self._settings = settings
         self._kept = kept
         self._drain = drain
         self._stop_timeout = stop_timeout
@@ -73,10 +70,10 @@ class Keeper:
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
-        self._started = False
+        self._place: Place | None = None
         self._worker: Worker | None = None
+        self._watching = False
         self._over = False
-        self._warned_of: Target | None = None
         self._last_ok: datetime | None = None
 
     # --- what it says -------------------------------------------------------------------------------------
@@ -104,9 +101,7 @@ class Keeper:
     @property
     def definition(self) -> ServiceDefinition:
         """What is registered; known once it was started."""
-        if not self._started:
-            raise InvalidInput("the keeper was not started: use it as a context manager, or call start()")
-        return self._definition
+        return self._at().definition
 
     @property
     def id(self) -> str:
@@ -120,9 +115,18 @@ class Keeper:
 
     @property
     def agent(self) -> Address:
-        """The agent that the service is registered at; for a Unix socket the host is empty."""
-        self.definition  # noqa: B018 - says so when it was not started
-        return Address(self._agent.ip or self._agent.address.host, self._agent.address.port)
+        """The agent it is registered at, or in catalog mode a server; for a Unix socket the host is empty."""
+        return self._at().address
+
+    @property
+    def node(self) -> str:
+        """The name of the node that the service is shown at; empty until that is known."""
+        return self._at().node
+
+    def _at(self) -> Place:
+        if self._place is None:
+            raise InvalidInput("the keeper was not started: use it as a context manager, or call start()")
+        return self._place
 
     # --- its life -----------------------------------------------------------------------------------------
 
@@ -136,17 +140,18 @@ class Keeper:
         """
         if self.state is not KeeperState.STOPPED:
             return self
-        self._agent = self._pinned()
-        self._definition = self._define(self._agent)
-        beat = beat_interval(self._definition)
+        place = self._make_place(self._hear)
+        place.settle(fail_fast=self._fail_fast)
+        beat = beat_interval(place.definition)
         if self._health is not None and beat is None:
             raise InvalidInput("health= needs a TTL check to report to: give check=TtlCheck(15)")
-        self._rule = Keeping(self._definition.id, beat, spread=random.uniform, now=time.monotonic())
-        self._started = True
+        self._place = place
+        self._rule = Keeping(
+            place.definition.id, beat, spread=random.uniform, now=time.monotonic(), moves=place.may_move
+        )
         self._process = os.getpid()
         self._ending = exits.Once()
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
-        self._sees_checks = False
         self._over = False
         exits.add(self, self._farewell)
         try:
@@ -154,10 +159,10 @@ class Keeper:
         except BaseException:
             exits.remove(self)
             self._rule = Keeping.ended()  # it may be started once more
-            self._started = False
+            self._place = None
             raise
         self._kept.add(self)
-        self._worker = Worker(self._run, f"consul-access keeper {self._definition.id}")
+        self._worker = Worker(self._run, f"consul-access keeper {place.definition.id}")
         return self
 
     def stop(self, *, hurry: bool = False) -> bool:
@@ -172,7 +177,7 @@ class Keeper:
             True when it was removed; False when the agent had no such service any more, when it could not be reached
             (the log says what happens then), and in a forked child, which owns nothing.
         """
-        if not self._started or self._process != os.getpid():
+        if self._place is None or self._process != os.getpid():
             return False
         if hurry:
             self._hurry.set()
@@ -199,53 +204,64 @@ class Keeper:
         self.stop()
 
     def __repr__(self) -> str:
-        name = repr(self._definition.id) if self._started else "not started"
+        name = repr(self._place.definition.id) if self._place is not None else "not started"
         return f"<{type(self).__name__} {name} {self.state}>"
 
     # --- the steps ----------------------------------------------------------------------------------------
 
-    def _pinned(self) -> Target:
-        try:
-            return self._pin()
-        except Unavailable:
-            if self._fail_fast:
-                raise
-            return self._access.settings.targets[0]
-
     def _first(self) -> None:
+        place = self._at()
         try:
             self._registers()
         except (Unavailable, OutcomeUnknown) as error:
             if self._fail_fast:
-                self._taken_back()
+                place.take_back()
                 raise
             self._tell(self._rule.failed(Step.REGISTER, time.monotonic(), str(error)))
             return
         except BaseException as error:
             if not isinstance(error, ConsulAccessError):  # cancelled or interrupted: it may have been sent
                 with shielded():
-                    self._taken_back()
+                    place.take_back()
             raise
-        if self._definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
+        if place.definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
             self._perform(Step.BEAT)
         self._perform(Step.CONFIRM)
-
-    def _taken_back(self) -> None:
-        with contextlib.suppress(ConsulAccessError):  # the reason to take it back is the one to hear about
-            self._access.send(consul.agent.deregister(self._definition.id), target=self._agent, within=HANGING)
 
     def _run(self) -> None:
         try:
             while not self._over and self._process == os.getpid():
                 now = time.monotonic()
                 due = self._rule.next(now)
-                if due is None or self._stopping.wait(due[1] - now):
+                if due is None:
                     return
-                self._perform(due[0])
+                step, when = due
+                if when <= now:
+                    self._perform(step)
+                elif self._rests(when - now):
+                    return
         finally:
             # Ended by the event loop, which is being closed: nobody else will deregister.
             if not self._over:
                 self.stop()
+
+    def _rests(self, seconds: float) -> bool:
+        """Until the next step is due, or something has changed; whether the end has come instead."""
+        if seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
+            return self._stopping.wait(seconds)
+        self._watching = True
+        try:
+            differs = self._at().watch(seconds)
+            events = [] if differs is None else self._rule.gone(time.monotonic(), differs)
+        except NotFound as error:
+            events = self._rule.gone(time.monotonic(), str(error))
+        except ConsulAccessError as error:
+            events = self._rule.failed(Step.LOOK, time.monotonic(), str(error))
+        finally:
+            self._watching = False
+        if not self._over:
+            self._tell(events)
+        return self._over
 
     def _perform(self, step: Step) -> None:
         try:
@@ -255,46 +271,41 @@ class Keeper:
         except ConsulAccessError as error:
             events = self._rule.failed(step, time.monotonic(), str(error))
         except Exception as error:  # a keeper outlives everything
-            log.exception("keeping %s failed in a way that was not foreseen; it goes on", self._definition.id)
+            log.exception("keeping %s failed in a way that was not foreseen; it goes on", self.id)
             events = self._rule.failed(step, time.monotonic(), repr(error))
         if not self._over:
             self._tell(events)
 
     def _steps(self, step: Step) -> list[KeeperEvent]:
-        if step is Step.REGISTER:
-            self._registers()
-            return []
-        if step is Step.BEAT:
-            return self._beats()
-        if step is Step.LOOK:
-            return self._looks()
-        return self._confirms()
+        match step:
+            case Step.REGISTER:
+                self._registers()
+                return []
+            case Step.BEAT:
+                return self._beats()
+            case Step.LOOK:
+                return self._looks()
+            case Step.CONFIRM:
+                return self._confirms()
+            case Step.MOVE:
+                return self._moves()
+            case Step.CLEAN:
+                return self._rule.cleaned(time.monotonic(), self._at().clean())
 
     def _registers(self) -> None:
         """Registers, and takes it back when the end came meanwhile."""
+        place = self._at()
         # A first registration ends what an earlier life may have left; a later one keeps an operator's maintenance.
-        in_maintenance = self._rule.registered_before and self._is_in_maintenance()
-        self._announce(self._definition, self._agent, not in_maintenance)
+        place.register(again=self._rule.registered_before)
         if self._over:
-            self._taken_back()
+            place.take_back()
             return
         self._ok()
         self._tell(self._rule.registered(time.monotonic()))
 
-    def _is_in_maintenance(self) -> bool:
-        """Whether somebody has put the service into maintenance, which replacing its checks would end silently."""
-        try:
-            checks = self._access.send(
-                consul.agent.checks(service_id=self._definition.id), target=self._agent, within=HANGING
-            )
-        except RequestRefused:  # a token that may write, and not read
-            return False
-        return f"_service_maintenance:{self._definition.id}" in checks
-
     def _beats(self) -> list[KeeperEvent]:
         status, output = self._reported()
-        for check_id in self._definition.ttl_check_ids():
-            self._access.send(consul.agent.update_check(check_id, status, output), target=self._agent)
+        self._at().beat(status, output)
         self._ok()
         return self._rule.succeeded(Step.BEAT, time.monotonic())
 
@@ -302,69 +313,49 @@ class Keeper:
         """What the user's health function says; one that crashes or hangs is a failing check, not a dead keeper."""
         if self._health is None:
             return CheckStatus.PASSING, ""
-        limit = min(5.0, (beat_interval(self._definition) or 5.0) / 2)
+        limit = min(5.0, (beat_interval(self.definition) or 5.0) / 2)
         try:
             return report_of(self._health.ask(limit))
         except TimeoutError:
             return CheckStatus.CRITICAL, f"the health function has not answered within {limit:g} s"
         except Exception as error:
-            log.debug("the health function of %s failed", self._definition.id, exc_info=True)
+            log.debug("the health function of %s failed", self.id, exc_info=True)
             return CheckStatus.CRITICAL, f"the health function failed: {error!r}"
 
     def _looks(self) -> list[KeeperEvent]:
-        found = self._access.send(consul.agent.service(self._definition.id), target=self._agent)
-        checks = self._access.send(consul.agent.checks(service_id=self._definition.id), target=self._agent)
-        # A token that may not read checks is shown none; that alone is no reason to register again and again.
-        self._sees_checks = self._sees_checks or bool(set(checks) & set(self._definition.check_ids()))
-        differs = drift(self._definition, found, checks if self._sees_checks else None)
+        differs = self._at().look()
         if differs is not None:
             return self._rule.gone(time.monotonic(), differs)
         self._ok()
         return self._rule.succeeded(Step.LOOK, time.monotonic())
 
     def _confirms(self) -> list[KeeperEvent]:
-        """Whether others can find it: agents answer 200 also when the servers will never hear of a registration."""
+        """Whether others can find it: the catalog is asked, through the agent."""
         try:
-            entries = self._access.send(consul.catalog.service(self._definition.name), target=self._agent)
+            found = self._at().confirm()
         except ConsulAccessError as error:
             return self._rule.unseen(time.monotonic(), f"the catalog cannot be read: {error}")
-        if any(entry.service_id == self._definition.id for entry in entries):
-            self._warn_of_servers()
-            return self._rule.seen()
-        return self._rule.unseen(time.monotonic(), UNSEEN)
+        return self._rule.seen() if found else self._rule.unseen(time.monotonic(), UNSEEN)
 
-    def _warn_of_servers(self) -> None:
-        """One of several servers is no agent to register at: when it goes, the registration goes with it."""
-        if self._warned_of is self._agent or self._agent.unix_path is not None:
-            return
-        self._warned_of = self._agent
-        try:
-            peers = self._access.send(consul.status.peers(), target=self._agent)
-        except ConsulAccessError as error:
-            log.debug("whether %s is a server cannot be told: %s", self._agent, error)
-            return
-        if len(peers) > 1 and self.agent.host in {peer.rpartition(":")[0].strip("[]") for peer in peers}:
-            log.warning(
-                "%s is registered at %s, one of %d Consul servers: when that server stops, the service is gone from "
-                "every look-up. Register at an agent of this machine, such as a DaemonSet's, by the host's address",
-                self._definition.id,
-                self._agent,
-                len(peers),
-            )
+    def _moves(self) -> list[KeeperEvent]:
+        now = time.monotonic()
+        cause = self._at().elsewhere(self._rule.away(now))
+        return self._rule.stayed(time.monotonic()) if cause is None else self._rule.moved(time.monotonic(), cause)
 
     # --- the end ------------------------------------------------------------------------------------------
 
     def _end(self) -> bool:
         self._over = True
         self._stopping.set()
-        if self._worker is not None:
-            self._worker.join(0.1)
+        if self._worker is not None:  # one that waits for the agent ends with the registration
+            self._worker.join(0.0 if self._watching else 0.1)
         self._drained()
         removed, failure = False, ""
         try:
-            removed = self._gone(time.monotonic() + self._stop_timeout)
-        except ConsulAccessError as error:
-            failure = f"{error}; {self._consequence()}"
+            removed = self._at().end(time.monotonic() + self._stop_timeout)
+        except (ConsulAccessError, StillThere) as error:
+            failure = f"{error}; {self._at().consequence()}"
+        self._at().leave()
         self._tell(self._rule.stopped(failure))
         self._kept.discard(self)
         exits.remove(self)
@@ -378,62 +369,40 @@ class Keeper:
             return
         until = time.monotonic() + self._drain
         try:
-            call = consul.agent.maintenance(self._definition.id, True, "draining before it is deregistered")
-            self._access.send(call, target=self._agent, within=HANGING)
+            self._at().drain("draining before it is deregistered")
         except ConsulAccessError as error:
-            log.warning("%s could not be taken out of the look-ups before it ends: %s", self._definition.id, error)
+            log.warning("%s could not be taken out of the look-ups before it ends: %s", self.id, error)
             return
         self._hurry.wait(until - time.monotonic())
-
-    def _gone(self, deadline: float) -> bool:
-        """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""
-        left = deadline - time.monotonic()
-        removed = self._access.deregister_service(self._definition.id, target=self._agent, within=min(HANGING, left))
-        while time.monotonic() < deadline:
-            try:
-                self._access.send(
-                    consul.agent.service(self._definition.id), target=self._agent, within=min(HANGING, left)
-                )
-            except (NotFound, RequestRefused):
-                return removed
-            call = consul.agent.deregister(self._definition.id)
-            self._access.send(call, target=self._agent, within=min(HANGING, left))
-        return removed
-
-    def _consequence(self) -> str:
-        if any(check.deregister_critical_service_after is not None for check in self._definition.checks):
-            return "the agent removes it by itself, as deregister_critical_service_after says, once its check fails"
-        return "it stays registered: deregister it by hand, or give its check deregister_critical_service_after="
 
     def _farewell(self, within: float) -> None:
         """Deregisters when the process ends otherwise: by a connection of its own, since nothing else may still run."""
         from consul_access._sync.consul import ConsulAccess
 
+        place = self._at()
         if self._process != os.getpid() or not self._ending.claim():
             return
         self._over = True
         carried = cast("Any", self._transport)  # some httpx transports serve both faces
         if carried is not None and not hasattr(carried, "handle_request"):
-            log.warning("%s is left registered: its transport works in an event loop only", self._definition.id)
+            log.warning("%s is left registered: its transport works in an event loop only", self.id)
             return
         try:
-            with ConsulAccess(settings=self._access.settings, transport=carried) as access:
-                deadline = time.monotonic() + within
-                call = consul.agent.deregister(self._definition.id)
-                access.send(call, target=self._agent, within=within)
-                if not self._rule.registered_before:
-                    # The registration was on its way when the end came, and may arrive after its end.
-                    access.send(consul.agent.service(self._definition.id), target=self._agent, within=within)
-                    access.send(call, target=self._agent, within=max(0.1, deadline - time.monotonic()))
+            with ConsulAccess(settings=self._settings, transport=carried) as access:
+                place.farewell(access.send, within, certain=self._rule.registered_before)
         except (NotFound, RequestRefused):
             return
         except ConsulAccessError as error:
-            log.warning("%s could not be deregistered: %s; %s", self._definition.id, error, self._consequence())
+            log.warning("%s could not be deregistered: %s; %s", self.id, error, place.consequence())
 
     # --- who is told --------------------------------------------------------------------------------------
 
     def _ok(self) -> None:
         self._last_ok = datetime.now(UTC)
+
+    def _hear(self, kind: str, cause: str) -> None:
+        """What the place has to tell, besides how the registration stands."""
+        self._tell([self._rule.told(kind, cause)])
 
     def _tell(self, events: list[KeeperEvent]) -> None:
         for event in events:

@@ -13,7 +13,7 @@ from consul_access.call import Call, Repeat, Reply, json_body
 from consul_access.decoding import decode
 from consul_access.models import inputs
 
-__all__ = ["LoggedIn", "login", "logout"]
+__all__ = ["LoggedIn", "in_force", "login", "logout"]
 
 
 class LoggedIn(BaseModel, frozen=True, defer_build=True):
@@ -51,6 +51,27 @@ def login(method: str, bearer: SecretStr, *, meta: Mapping[str, str] | None = No
 def logout() -> Call[None]:
     """Gives the token that it is sent with back; the servers forget it."""
     return Call(name="acl.logout", method="POST", path="/v1/acl/logout", repeat=Repeat.IDEMPOTENT, read=_nothing)
+
+
+def in_force() -> Call[bool | None]:
+    """Whether access is controlled; None when the answer does not tell. Every token may ask this.
+
+    Agents without access control answer 401 "ACL support disabled" (agent/acl_endpoint.go); with it they tell a token
+    about itself, or refuse one that they do not know.
+    """
+    return Call(
+        name="acl.token.self",
+        method="GET",
+        path="/v1/acl/token/self",
+        statuses=frozenset({200, 401, 403, 404}),
+        read=_is_in_force,
+    )
+
+
+def _is_in_force(reply: Reply) -> bool | None:
+    if reply.status in {200, 403}:
+        return True
+    return False if "acl support disabled" in reply.text.lower() else None
 
 
 def _nothing(_: Reply) -> None:

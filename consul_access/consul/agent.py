@@ -31,6 +31,7 @@ __all__ = [
     "checks",
     "deregister",
     "maintenance",
+    "members",
     "node_maintenance",
     "register",
     "service",
@@ -48,6 +49,10 @@ _HEALTH_STATUSES: Final = frozenset({200, 404, 429, 503})
 
 class _Self(BaseModel, defer_build=True):
     config: AgentInfo = Field(alias="Config")
+
+
+class _Member(BaseModel, defer_build=True):
+    name: str = Field(alias="Name")
 
 
 class _Outcome(BaseModel, defer_build=True):
@@ -76,6 +81,16 @@ class _Blocking:
 def about() -> Call[AgentInfo]:
     """Who the agent is: version, node, datacenter."""
     return Call(name="agent.self", method="GET", path="/v1/agent/self", read=lambda reply: decode(_Self, reply).config)
+
+
+def members() -> Call[list[str]]:
+    """The names of the nodes whose agents form the cluster, as this agent knows them."""
+    return Call(
+        name="agent.members",
+        method="GET",
+        path="/v1/agent/members",
+        read=lambda reply: [member.name for member in decode_list(_Member, reply)],
+    )
 
 
 def register(definition: ServiceDefinition, *, replace_existing_checks: bool = True) -> Call[None]:

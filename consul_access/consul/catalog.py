@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Final, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Final, Unpack, cast
 
 from pydantic import BaseModel, Field
 
-from consul_access.call import Call, Reply, path
+from consul_access.call import Call, Repeat, Reply, json_body, path
 from consul_access.decoding import decode, decode_list
+from consul_access.models import inputs
 from consul_access.models.catalog import CatalogEntry, Node
 from consul_access.models.meta import Entries, QueryMeta, ServiceTags
 from consul_access.models.nullable import NullAs
 from consul_access.models.query import Query, render
 
-__all__ = ["datacenters", "node", "nodes", "service", "services"]
+if TYPE_CHECKING:
+    from consul_access.models.external import CatalogRegistration
 
-_ENTRY_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy"}
+__all__ = ["datacenters", "deregister", "node", "nodes", "register", "service", "services"]
+
+_ENTRY_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy", "max_heartbeat_age"}
 _NODE_OPTIONS: Final = _ENTRY_OPTIONS - {"tags", "meta"}
 
 
@@ -90,6 +94,53 @@ def datacenters() -> Call[list[str]]:
     return Call(
         name="catalog.datacenters", method="GET", path="/v1/catalog/datacenters", read=partial(decode, list[str])
     )
+
+
+def register(registration: CatalogRegistration) -> Call[None]:
+    """Writes a node's service, its checks, or both. On a node that an agent owns, the agent removes it again.
+
+    Args:
+        registration: what to write.
+    """
+    return Call(
+        name="catalog.register",
+        method="PUT",
+        path="/v1/catalog/register",
+        body=json_body(registration.payload()),
+        repeat=Repeat.IDEMPOTENT,
+        read=_nothing,
+        subject=registration.service.id if registration.service is not None else registration.node,
+    )
+
+
+def deregister(node: str, service_id: str | None = None, *, check_id: str | None = None) -> Call[None]:
+    """Removes a service with its checks, or one check, from the catalog; what is not there is no error.
+
+    An agent that holds the service brings it back (after 58 to 70 s, observed).
+
+    Args:
+        node: the node it is on.
+        service_id: the service.
+        check_id: instead of a service, a check.
+    """
+    body = {"Node": inputs.identifier(node, "node")}
+    if check_id is not None:
+        body["CheckID"] = inputs.identifier(check_id, "check_id")
+    else:
+        body["ServiceID"] = inputs.identifier(service_id or "", "service_id")  # without one the whole node would go
+    return Call(
+        name="catalog.deregister",
+        method="PUT",
+        path="/v1/catalog/deregister",
+        body=json_body(body),
+        repeat=Repeat.IDEMPOTENT,
+        read=_nothing,
+        subject=service_id or check_id or "",
+    )
+
+
+def _nothing(_: Reply) -> None:
+    """Writes answer `true`, also when they change nothing."""
 
 
 def _read_tags(reply: Reply) -> ServiceTags:

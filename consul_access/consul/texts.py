@@ -46,6 +46,7 @@ _TEXTS: tuple[tuple[int, str, type[ConsulAccessError], str], ...] = (
     (_ANY, "unknown check", UnknownCheck, "the agent has no check of that id"),
     (_ANY, "unknown service", UnknownService, "the agent has no service of that id"),
     (_ANY, "no service registered with id", UnknownService, "the agent has no service of that id"),
+    (_ANY, "missing service registration", UnknownService, "the catalog has no service of that id on that node"),
     (_ANY, "scripts are disabled", FeatureDisabled, "this agent runs no script or docker checks"),
     (_ANY, "consul enterprise feature", FeatureDisabled, "this agent is not Consul Enterprise"),
     (_ANY, "json: unknown field", UnsupportedByAgent, "the agent's version does not know a field of the request"),

@@ -48,6 +48,9 @@ class Query(TypedDict, total=False):
     """Waits until the registry's index has passed this one (`entries.meta.index`)."""
     wait: Duration
     """How long to wait for that: seconds, `1m30s` or a timedelta; at most 10 minutes; 55 s by default."""
+    max_heartbeat_age: Duration
+    """Leaves out instances that report a heartbeat (`registered(mode="catalog")`) and whose last one is older: seconds,
+    `1m30s` or a timedelta, by this machine's clock. Instances without a heartbeat are not touched."""
     namespace: str
     """Consul Enterprise."""
     partition: str

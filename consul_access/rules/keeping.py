@@ -15,7 +15,7 @@ from consul_access.models.checks import TtlCheck
 from consul_access.models.durations import seconds
 
 if TYPE_CHECKING:
-    from consul_access.models.catalog import AgentService, Check
+    from consul_access.models.catalog import Check, Service
     from consul_access.models.definition import ServiceDefinition
 
 __all__ = ["KeeperEvent", "KeeperState", "Keeping", "Step", "beat_interval", "drift"]
@@ -25,8 +25,10 @@ LOOK_EVERY: Final = 5.0
 FIRST_LOOK: Final = 1.0
 """Seconds from a registration to the first look: who else wants the id is mostly starting, too."""
 LONGEST_PAUSE: Final = 5.0
-UNSEEN_AFTER: Final = 30.0
+UNSEEN_AFTER: Final = 20.0
 """A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it."""
+MOVE_EVERY: Final = 1.0
+"""Seconds between two questions to others about an agent that does not answer."""
 CONTEST_WINDOW: Final = 60.0
 """Registrations lost again and again within this time are made ever more slowly: somebody else wants the id."""
 
@@ -54,7 +56,9 @@ class KeeperEvent:
 
     Args:
         kind: `registered`, `visible`, `unseen`, `missed`, `recovered`, `lost`, `registered_again`, `draining`,
-            `deregistered`, or `left_behind` (it could not be deregistered).
+            `deregistered`, or `left_behind` (it could not be deregistered); with several addresses also `relocated` (it
+            goes on at another agent), `orphan_removed` (the copy at the former one is out of the catalog), and
+            `wrong_agent` (the agent behind the address is not the one it was registered at).
         state: the state it led to.
         service_id: whose it is.
         cause: what the agent said, or what differs; empty when there is nothing to say.
@@ -69,10 +73,14 @@ class KeeperEvent:
 class Step(IntEnum):
     """What a keeper does; the smaller goes first when several are due."""
 
-    REGISTER = 0
-    BEAT = 1
-    LOOK = 2
-    CONFIRM = 3
+    MOVE = 0
+    """Asks other addresses whether the agent is gone for good."""
+    REGISTER = 1
+    BEAT = 2
+    LOOK = 3
+    CONFIRM = 4
+    CLEAN = 5
+    """Removes the copy at an agent that it was moved away from."""
 
 
 class Keeping:
@@ -83,18 +91,29 @@ class Keeping:
         beat: seconds between heartbeats, or None when no TTL check asks for any.
         spread: a random number between two others.
         now: the monotonic time.
+        moves: whether there may be other addresses to go to when the agent stays away.
 
     `next` says what is due; whoever does it says how it went (`registered`, `succeeded`, `seen`, `unseen`, `gone`,
-    `failed`) and passes on the events that come back.
+    `failed`, `stayed`, `moved`, `cleaned`) and passes on the events that come back.
     """
 
-    def __init__(self, service_id: str, beat: float | None, *, spread: Callable[[float, float], float], now: float):
+    def __init__(
+        self,
+        service_id: str,
+        beat: float | None,
+        *,
+        spread: Callable[[float, float], float],
+        now: float,
+        moves: bool = False,
+    ) -> None:
         self.state = KeeperState.PENDING
         self.misses = 0
         self.re_registrations = 0
         self._id = service_id
         self._beat = beat
         self._spread = spread
+        self._moves = moves
+        self._away_since: float | None = None
         self._due: dict[Step, float] = {Step.REGISTER: now}
         self._registered_before = False
         self._in_catalog = False
@@ -131,11 +150,12 @@ class Keeping:
         self._registered_before = True
         self.re_registrations += again
         self.misses = 0
+        self._away_since = None
         self._in_catalog = False
         self._looks_in_vain = 0
         self._unseen_since = now
         self.state = KeeperState.PENDING
-        self._due = {Step.CONFIRM: now, Step.LOOK: now + self._jittered(FIRST_LOOK)}
+        self._due = self._owed() | {Step.CONFIRM: now, Step.LOOK: now + self._jittered(FIRST_LOOK)}
         if self._beat is not None:
             self._due[Step.BEAT] = now
         return [self._event("registered_again" if again else "registered")]
@@ -169,18 +189,55 @@ class Keeping:
         contested = len(self._losses)
         self._losses.append(now)
         pause = 0.0 if contested < 2 else self._spread(0.5, 1.0) * min(30.0, 2.0 ** (contested - 1))
-        self._due = {Step.REGISTER: now + pause}
+        self._due = self._owed() | {Step.REGISTER: now + pause}
+        self._away_since = None  # whoever says so has answered
         self.state = KeeperState.LOST
         return [self._event("lost", cause)]
 
     def failed(self, step: Step, now: float, cause: str) -> list[KeeperEvent]:
         """No answer, or one that says nothing about the registration. It is tried again, for ever."""
         self.misses += 1
+        if self._away_since is None:
+            self._away_since = now
+        if self._moves:
+            self._due.setdefault(Step.MOVE, now + self._jittered(MOVE_EVERY))
         longest = min(LONGEST_PAUSE, self._beat or LONGEST_PAUSE)
         self._due[step] = now + self._spread(0.05, max(0.05, min(longest, 0.1 * 2.0 ** min(self.misses, 30))))
         if self.state in (KeeperState.REGISTERED, KeeperState.PENDING) and self._registered_before:
             self.state = KeeperState.RENEWING
         return [self._event("missed", cause)] if self.misses == 1 else []
+
+    def away(self, now: float) -> float:
+        """Seconds since the agent was first found not to answer; 0 while it does."""
+        return 0.0 if self._away_since is None else now - self._away_since
+
+    def stayed(self, now: float) -> list[KeeperEvent]:
+        """The others were asked, and the agent is not gone for good, as far as they know."""
+        self._due[Step.MOVE] = now + self._jittered(min(LONGEST_PAUSE, max(MOVE_EVERY, self.away(now) / 60)))
+        return []
+
+    def moved(self, now: float, cause: str) -> list[KeeperEvent]:
+        """The agent is gone for good; it is to be registered at another one, and the copy here is owed a removal."""
+        self._due = {Step.REGISTER: now, Step.CLEAN: now + self._jittered(MOVE_EVERY)}
+        self._away_since = None
+        self.state = KeeperState.LOST
+        return [self._event("relocated", cause)]
+
+    def owes(self, now: float) -> None:
+        """A copy was left somewhere else, without a move."""
+        self._due[Step.CLEAN] = now
+
+    def cleaned(self, now: float, pause: float | None) -> list[KeeperEvent]:
+        """The former agents were seen to; again after that pause, or never when nothing is owed any more."""
+        if pause is None:
+            self._due.pop(Step.CLEAN, None)
+        else:
+            self._due[Step.CLEAN] = now + self._jittered(pause)
+        return []
+
+    def told(self, kind: str, cause: str) -> KeeperEvent:
+        """Something worth telling that changes nothing in the state."""
+        return self._event(kind, cause)
 
     def draining(self) -> list[KeeperEvent]:
         """It is about to end."""
@@ -196,9 +253,14 @@ class Keeping:
 
     def _answered(self) -> list[KeeperEvent]:
         missed, self.misses = self.misses, 0
+        self._away_since = None
+        self._due.pop(Step.MOVE, None)
         if self.state is KeeperState.RENEWING:
             self.state = KeeperState.REGISTERED if self._in_catalog else KeeperState.PENDING
         return [self._event("recovered")] if missed else []
+
+    def _owed(self) -> dict[Step, float]:
+        return {Step.CLEAN: self._due[Step.CLEAN]} if Step.CLEAN in self._due else {}
 
     def _jittered(self, interval: float) -> float:
         return interval * self._spread(0.9, 1.0)  # never later: the third beat has to be in time as well
@@ -213,8 +275,8 @@ def beat_interval(definition: ServiceDefinition) -> float | None:
     return min(lengths) / 3 if lengths else None
 
 
-def drift(definition: ServiceDefinition, found: AgentService, checks: Mapping[str, Check] | None) -> str | None:
-    """What the agent holds differently from what was registered, or None.
+def drift(definition: ServiceDefinition, found: Service, checks: Mapping[str, Check] | None) -> str | None:
+    """What the agent, or the catalog, holds differently from what was registered, or None.
 
     Args:
         definition: what should be there.

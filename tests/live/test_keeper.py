@@ -231,7 +231,7 @@ def test_check_stolen_by_another_service(face, consul, told):
     async def story():
         async with face.access(url=consul.url) as access:
             async with access.registered("orders", port=8080, check=TtlCheck(TTL, id="mine"), id="orders-1") as keeper:
-                await face.eventually(lambda: keeper._sees_checks)
+                await face.eventually(lambda: keeper._place._sees_checks)
                 thief = {"ID": "x", "Name": "x", "Check": {"CheckID": "mine", "TTL": "10m"}}
                 consul.request("PUT", "/v1/agent/service/register", thief)
                 _, after = await face.eventually(

@@ -52,12 +52,13 @@ class ConsulAgent:
         self.unix = unix
         self.config = dict(config or {})
         self.node = f"node-{self.home.name[-8:].lower().replace('_', '-')}"
+        self.host = "127.0.0.1"
         self.process: subprocess.Popen[bytes] | None = None
         self.port = self.https_port = 0
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -81,10 +82,25 @@ class ConsulAgent:
 
     def run(self) -> None:
         """Starts it on the ports it had."""
-        mode = ["-server", "-bootstrap-expect=1", f"-data-dir={self.home / 'data'}"] if self.server else ["-dev"]
+        self._spawn()
+        self.await_ready()
+
+    def mode(self) -> list[str]:
+        """The arguments that make it a server, a client or a thing for development."""
+        return ["-server", "-bootstrap-expect=1", f"-data-dir={self.home / 'data'}"] if self.server else ["-dev"]
+
+    def launch(self) -> None:
+        """Starts it and does not wait."""
+        self._configure()
+        self._spawn()
+
+    def _spawn(self) -> None:
         with (self.home / "log").open("wb") as log:
-            command = [str(servers.consul()), "agent", *mode, f"-config-file={self.home / 'config.json'}"]
+            command = [str(servers.consul()), "agent", *self.mode(), f"-config-file={self.home / 'config.json'}"]
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def await_ready(self) -> None:
+        """Waits until it can be used."""
         try:
             eventually(self._is_ready, within=30, what="the agent is ready")
         except AssertionError:
@@ -93,6 +109,12 @@ class ConsulAgent:
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Kills it and does not wait."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -118,7 +140,7 @@ class ConsulAgent:
 
     def request(self, method: str, target: str, body: Any = None, *, token: str | None = None) -> tuple[int, str]:
         """Status and text of a request that has nothing of ours in it, for setting up and looking behind."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
         headers = {"X-Consul-Token": token or self.token or ""}
         try:
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import anyio
 import httpx
 
-from consul_access import AsyncConsulAccess, ConsulAccess, Keeper, Registration
+from consul_access import AsyncConsulAccess, ConsulAccess, Keeper, Registration, Resolver
 
 T = TypeVar("T")
 
@@ -79,9 +79,13 @@ class Awaited:
 
     plain = frozenset({"on_exchange"})
     """Methods that are not awaited on the other face either."""
+    making = frozenset({"registered", "resolver", "watch", "watch_services", "on_change"})
+    """Methods that are not awaited, and give something with methods that are."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        if isinstance(inner, Resolver):
+            self.plain = frozenset({"pick", "instances", "snapshot", "started", "report"})
 
     def __getattr__(self, name: str) -> Any:
         if name == "aclose":
@@ -90,7 +94,7 @@ class Awaited:
         if not inspect.ismethod(value) or name in self.plain or name.startswith("_"):
             return value
 
-        if name == "registered":  # gives a context manager, on both faces
+        if name in self.making:
             return lambda *args, **kwargs: Awaited(value(*args, **kwargs))
 
         async def method(*args: Any, **kwargs: Any) -> Any:
@@ -100,6 +104,15 @@ class Awaited:
 
     def __repr__(self) -> str:
         return repr(self._inner)
+
+    def __aiter__(self) -> Awaited:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self._inner)
+        except StopIteration:
+            raise StopAsyncIteration from None
 
     async def __aenter__(self) -> Awaited:
         self._inner.__enter__()

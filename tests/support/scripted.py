@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -103,6 +104,18 @@ def never() -> Step:
         return False
 
     return step
+
+
+def later(seconds: float, step: Step, moments: list[float]) -> Step:
+    """The step, some time later; notes when that was."""
+
+    def delayed(connection: Connection) -> bool:
+        if connection.ended.wait(seconds):
+            return False
+        moments.append(time.monotonic())
+        return step(connection)
+
+    return delayed
 
 
 def drip_body(body: bytes, interval: float) -> Step:

@@ -1,0 +1,136 @@
+"""One client that follows services, for `benchmarks/following.py`: says on its output what it sees, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def told(port: int) -> None:
+    print(port, time.monotonic(), flush=True)
+
+
+def resident() -> int:
+    """Kilobytes."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+
+def raw(host: str, port: int) -> None:
+    """A blocking query on a bare socket: the floor."""
+    sock = socket.create_connection((host, port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    index = "0"
+    while True:
+        path = f"/v1/health/service/followed?passing=1&index={index}&wait=60s"
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += sock.recv(65536)
+        head, _, body = data.partition(b"\r\n\r\n")
+        headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        while len(body) < int(headers.get(b"content-length", b"0")):
+            body += sock.recv(65536)
+        index = headers[b"x-consul-index"].decode()
+        found = json.loads(body)
+        told(found[0]["Service"]["Port"] if found else 0)
+
+
+def ours(host: str, port: int) -> None:
+    from consul_access import ConsulAccess
+
+    with ConsulAccess(host, port) as access:
+        for snapshot in access.watch("followed"):
+            told(snapshot.instances[0].port if snapshot else 0)
+
+
+def ours_async(host: str, port: int) -> None:
+    from consul_access import AsyncConsulAccess
+
+    async def follow() -> None:
+        async with AsyncConsulAccess(host, port) as access:
+            async for snapshot in access.watch("followed"):
+                told(snapshot.instances[0].port if snapshot else 0)
+
+    asyncio.run(follow())
+
+
+def py_consul(host: str, port: int) -> None:
+    import consul
+
+    client = consul.Consul(host=host, port=port)
+    index = None
+    while True:
+        index, found = client.health.service("followed", passing=True, index=index, wait="60s")
+        told(found[0]["Service"]["Port"] if found else 0)
+
+
+def many_ours(host: str, port: int, number: int) -> None:
+    from consul_access import AsyncConsulAccess, ConsulSettings
+
+    async def follow() -> None:
+        settings = ConsulSettings.load(host, port, watch_connections=number + 10)
+        async with AsyncConsulAccess(settings=settings) as access:
+            await access.instances("s0")  # everything is imported and made
+            before, begun = resident(), time.monotonic()
+            watch = aiter(access.watch([f"s{which}" for which in range(number)]))
+            for _ in range(number):
+                await anext(watch)
+            up = time.monotonic() - begun
+            while access._engine._hub._blocked < number:  # type: ignore[union-attr]  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+            print(up, (resident() - before) / number, flush=True)
+            async for snapshot in watch:
+                told(snapshot.instances[0].port)
+
+    asyncio.run(follow())
+
+
+def many_raw(host: str, port: int, number: int) -> None:
+    async def ask(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, which: int, index: str
+    ) -> tuple[str, bytes]:
+        path = f"/v1/health/service/s{which}?passing=1&index={index}&wait=60s"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        headers = dict(line.lower().split(b": ", 1) for line in head.strip().split(b"\r\n")[1:])
+        return headers[b"x-consul-index"].decode(), await reader.readexactly(int(headers[b"content-length"]))
+
+    async def follow_one(which: int, up: asyncio.Semaphore) -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        index, _ = await ask(reader, writer, which, "0")
+        up.release()
+        while True:
+            index, body = await ask(reader, writer, which, index)
+            told(json.loads(body)[0]["Service"]["Port"])
+
+    async def follow() -> None:
+        before, begun = resident(), time.monotonic()
+        up = asyncio.Semaphore(0)
+        tasks = [asyncio.create_task(follow_one(which, up)) for which in range(number)]
+        for _ in tasks:
+            await up.acquire()
+        took = time.monotonic() - begun
+        await asyncio.sleep(0.5)
+        print(took, (resident() - before) / number, flush=True)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(follow())
+
+
+ONE = {"raw": raw, "ours": ours, "ours-async": ours_async, "py-consul": py_consul}
+MANY = {"raw": many_raw, "ours-async": many_ours}
+
+if __name__ == "__main__":
+    client, host, port, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    if number:
+        MANY[client](host, port, number)
+    else:
+        ONE[client](host, port)

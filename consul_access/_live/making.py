@@ -1,0 +1,73 @@
+"""Makes the engine of a client, of either face."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from consul_access._async.transport import AsyncTransport
+from consul_access._live.hub import Hub
+from consul_access.consul import texts
+from consul_access.hooks import Exchange
+from consul_access.settings import ConsulSettings, RetryPolicy
+from consul_access.tokens import TokenSource
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["make_hub"]
+
+WAIT = 55.0
+"""Seconds: few requests, and still less than what proxies call an idle connection."""
+WHOLE = 60.0
+"""Seconds for a whole answer, on top of the wait: long ones may come over slow lines, as long as something comes."""
+
+
+def make_hub(
+    settings: ConsulSettings, given: Any, tell: Callable[[Exchange], None], *, wait: float | None = None
+) -> Hub:
+    """The engine, with connections of its own: whoever waits at the agent takes none from ordinary calls.
+
+    Args:
+        settings: the client's.
+        given: the httpx transport that the client was given, of either face.
+        tell: is told of every exchange.
+        wait: seconds for the server to wait when nothing happens.
+    """
+    limits = settings.timeouts
+    own = replace(
+        settings,
+        retry=RetryPolicy.none(),
+        max_connections=settings.watch_connections,
+        timeouts=replace(limits, total=max(WHOLE, limits.total)),
+    )
+    transport = AsyncTransport(own, meaning=texts.meaning, transport=_for_tasks(given, settings.watch_connections))
+    transport.add_hook(tell)
+    return Hub(
+        transport,
+        budget=settings.watch_connections,
+        wait=WAIT if wait is None else wait,
+        read_timeout=limits.read,
+        token=lambda: _mark(settings.token),
+    )
+
+
+def _for_tasks(given: Any, places: int) -> httpx.AsyncBaseTransport | None:
+    if given is None or hasattr(given, "handle_async_request"):
+        found: httpx.AsyncBaseTransport | None = given
+        return found
+    from consul_access._live.threaded import ThreadedTransport
+
+    return ThreadedTransport(given, places)
+
+
+def _mark(source: TokenSource) -> int:
+    """A number for the token; 0 when only an async function could tell it."""
+    token = source.read()
+    if token is None or isinstance(token, str):
+        return hash(token)
+    if inspect.iscoroutine(token):
+        token.close()
+    return 0

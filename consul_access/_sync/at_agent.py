@@ -1,0 +1,470 @@
+# Written by tools/faces.py from consul_access/_async/at_agent.py; edit that one.
+"""A service that is registered at one agent, pinned to one IP address, which runs its checks.
+
+When that agent is gone for good and the client has further addresses, the registration moves, and the copy at the
+former agent is removed: from the catalog at once, and from the agent as soon as it answers again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from consul_access import consul
+from consul_access._pairs.threads import Later, sleep
+from consul_access._sync.place import HANGING, StillThere, Teller
+from consul_access.errors import (
+    ConnectFailed,
+    ConsulAccessError,
+    DeadlineExceeded,
+    NotFound,
+    PermissionDenied,
+    RequestRefused,
+    Unavailable,
+)
+from consul_access.models.address import Address, Target
+from consul_access.models.filters import quoted
+from consul_access.models.status import CheckStatus
+from consul_access.rules.keeping import beat_interval, drift
+from consul_access.rules.moving import Orphan, Orphans, is_for_good, trace_of
+
+if TYPE_CHECKING:
+    from consul_access._sync.announcing import Announcing
+    from consul_access.models.catalog import AgentService
+    from consul_access.models.definition import ServiceDefinition
+
+__all__ = ["AtAgent"]
+
+log = logging.getLogger("consul_access")
+
+GLANCE = 0.5
+"""Seconds for a question to an agent that has not answered lately: heartbeats elsewhere wait for it."""
+SYNCED_WITHIN = 1.0
+"""Seconds that an agent is given to pass a deregistration on to the servers; milliseconds do, mostly."""
+
+
+class AtAgent:
+    """A registration at one agent.
+
+    Args:
+        access: the client.
+        define: makes the definition for an agent.
+        pin: gives a server that takes connections.
+        places: gives all servers that the client knows, each at one IP address.
+        may_move: whether these can be more than one.
+        announce: registers a definition at a server, replacing existing checks or not.
+        seats: one for each keeper that may wait for changes at the agent; each such wait holds a connection.
+        tell: hears of events.
+    """
+
+    definition: ServiceDefinition
+
+    def __init__(
+        self,
+        access: Announcing,
+        define: Callable[[Target], ServiceDefinition],
+        *,
+        pin: Callable[[], Later[Target]],
+        places: Callable[[], Later[list[Target]]],
+        may_move: bool,
+        announce: Callable[[ServiceDefinition, Target, bool], Later[object]],
+        seats: deque[None],
+        tell: Teller,
+    ) -> None:
+        self._access = access
+        self._define = define
+        self._pin = pin
+        self._places = places
+        self.may_move = may_move
+        self._announce = announce
+        self._seats = seats
+        self._seated = False
+        self._tell = tell
+        self.node = ""
+        self._orphans = Orphans()
+        self._warned_of: Target | None = None
+        self._hash = ""
+        self._held: AgentService | None = None
+        self._sees_checks = False
+
+    @property
+    def address(self) -> Address:
+        """The agent."""
+        return Address(self._agent.ip or self._agent.address.host, self._agent.address.port)
+
+    @property
+    def _within(self) -> float:
+        """Seconds for one question: as long as a heartbeat may be late, so that a frozen agent is noticed by then."""
+        return max(2.0, beat_interval(self.definition) or 5.0)
+
+    # --- registering --------------------------------------------------------------------------------------
+
+    def settle(self, *, fail_fast: bool) -> None:
+        """Pins one agent."""
+        try:
+            agent = self._pin()
+        except Unavailable:
+            if fail_fast:
+                raise
+            agent = self._access.settings.targets[0]
+        self._go_to(agent)
+
+    def _go_to(self, agent: Target) -> None:
+        self.definition = self._define(agent)
+        self._agent = agent
+        self.node = ""
+        self._hash, self._held, self._sees_checks = "", None, False
+
+    def register(self, *, again: bool) -> None:
+        """Registers at the pinned agent; the first time, at whichever takes connections."""
+        self._hash, self._held = "", None
+        if again:
+            self._recognize()
+        in_maintenance = again and self._is_in_maintenance()
+        try:
+            self._announce(self.definition, self._agent, not in_maintenance)
+        except ConnectFailed:  # so nothing was sent
+            if again or not self._registered_at_another():
+                raise
+
+    def _registered_at_another(self) -> bool:
+        """Tries the client's other addresses, which are as good as the first as long as nothing is registered."""
+        if not self.may_move:
+            return False
+        first = self._agent
+        for place in self._places():
+            if place != first:
+                self._go_to(place)
+                with contextlib.suppress(ConnectFailed):
+                    self._announce(self.definition, place, True)
+                    return True
+        self._go_to(first)
+        return False
+
+    def _is_in_maintenance(self) -> bool:
+        """Whether somebody has put the service into maintenance, which replacing its checks would end silently."""
+        try:
+            checks = self._access.send(
+                consul.agent.checks(service_id=self.definition.id), target=self._agent, within=HANGING
+            )
+        except RequestRefused:  # a token that may write, and not read
+            return False
+        return f"_service_maintenance:{self.definition.id}" in checks
+
+    def _recognize(self) -> None:
+        """The agent has forgotten the service: is it still the one it was registered at?"""
+        known, found = self.node, self._node_at(self._agent)
+        self.node = found
+        if not known or not found or known == found:
+            return
+        place = self._place_of(known)
+        self._orphans.leave(known, place, time.monotonic())
+        self._tell(
+            "wrong_agent",
+            f"{self._agent} was node {known!r} when the service was registered, and is node {found!r} now; it is "
+            "registered there. If both agents live, the address leads to several: give each agent's own address, or "
+            'use mode="catalog"',
+        )
+
+    # --- keeping ------------------------------------------------------------------------------------------
+
+    def beat(self, status: CheckStatus, output: str) -> None:
+        """Reports all TTL checks."""
+        for check_id in self.definition.ttl_check_ids():
+            call = consul.agent.update_check(check_id, status, output)
+            self._access.send(call, target=self._agent, within=self._within)
+
+    def look(self) -> str | None:
+        """Compares the agent's copy with what was registered."""
+        found, self._held = self._held, None
+        if found is None:
+            found = self._access.send(consul.agent.service(self.definition.id), target=self._agent, within=self._within)
+        call = consul.agent.checks(service_id=self.definition.id)
+        checks = self._access.send(call, target=self._agent, within=self._within)
+        self.node = next((check.node for check in checks.values() if check.node), self.node)
+        # A token that may not read checks is shown none; that alone is no reason to register again and again.
+        self._sees_checks = self._sees_checks or bool(set(checks) & set(self.definition.check_ids()))
+        self._hash = found.content_hash
+        return drift(self.definition, found, checks if self._sees_checks else None)
+
+    def can_watch(self) -> bool:
+        """Whether the agent has told a hash to wait by, and one of the client's seats is free."""
+        if not self._hash:
+            return False
+        if not self._seated:
+            try:
+                self._seats.pop()
+            except IndexError:
+                return False
+            self._seated = True
+        return True
+
+    def watch(self, seconds: float) -> str | None:
+        """Has the agent answer when its copy changes."""
+        begun = time.monotonic()
+        wait = max(0.05, (seconds - 0.2) * 16 / 17)  # agents add up to a sixteenth; the next step must not be late
+        call = consul.agent.service(self.definition.id, wait=wait, content_hash=self._hash)
+        try:
+            found = self._access.send(call, target=self._agent, within=seconds)
+        except DeadlineExceeded:  # the step that is due now will find out why
+            return None
+        if found.content_hash == self._hash and time.monotonic() - begun < wait / 2:
+            log.debug("%s does not wait for changes; it is looked at every few seconds instead", self._agent)
+            self._hash = ""
+        else:
+            self._hash, self._held = found.content_hash, found
+        return drift(self.definition, found, None)
+
+    def confirm(self) -> bool:
+        """Agents answer 200 also when the servers will never hear of a registration."""
+        nodes = self._shown_at() - self._orphans.nodes
+        if self.node not in nodes:
+            self.node = next(iter(nodes)) if len(nodes) == 1 else self._node_at(self._agent)
+        if self.node not in nodes:
+            return False
+        self._orphans.come_home(self.node, self._agent)
+        self._warn_of_servers()
+        return True
+
+    def _shown_at(self, place: Target | None = None, *, within: float | None = None) -> set[str]:
+        """The nodes at which the catalog shows this id."""
+        call = consul.catalog.service(self.definition.name, filter=f"ServiceID == {quoted(self.definition.id)}")
+        entries = self._access.send(call, target=place or self._agent, within=within)
+        return {entry.node for entry in entries if entry.service_id == self.definition.id}
+
+    def _node_at(self, place: Target, *, within: float = HANGING) -> str:
+        """The name of the node whose agent answers there; empty when the token may not know."""
+        with contextlib.suppress(PermissionDenied):
+            return (self._access.send(consul.agent.about(), target=place, within=within)).node_name
+        with contextlib.suppress(PermissionDenied):
+            call = consul.agent.checks(service_id=self.definition.id)
+            checks = self._access.send(call, target=place, within=within)
+            return next((check.node for check in checks.values()), "")
+        return ""
+
+    def _place_of(self, node: str) -> Target | None:
+        """Where among the client's other addresses that node's agent answers."""
+        for place in self._places():
+            if place == self._agent:
+                continue
+            with contextlib.suppress(ConsulAccessError):
+                if self._node_at(place, within=GLANCE) == node:
+                    return place
+        return None
+
+    def _warn_of_servers(self) -> None:
+        """One of several servers is no agent to register at: when it goes, the registration goes with it."""
+        if self._warned_of is self._agent or self._agent.unix_path is not None:
+            return
+        self._warned_of = self._agent
+        try:
+            peers = self._access.send(consul.status.peers(), target=self._agent, within=HANGING)
+        except ConsulAccessError as error:
+            log.debug("whether %s is a server cannot be told: %s", self._agent, error)
+            return
+        if len(peers) > 1 and self.address.host in {peer.rpartition(":")[0].strip("[]") for peer in peers}:
+            log.warning(
+                "%s is registered at %s, one of %d Consul servers: when that server stops, the service is gone from "
+                "every look-up%s. Register at an agent of this machine, such as a DaemonSet's, by the host's address, "
+                'or use mode="catalog"',
+                self.definition.id,
+                self._agent,
+                len(peers),
+                " until it is registered at another" if self.may_move else "",
+            )
+
+    # --- moving -------------------------------------------------------------------------------------------
+
+    def elsewhere(self, away: float) -> str | None:
+        """Asks the others how they see the copy here, and goes to the first that answers when nobody is sent here."""
+        call = consul.health.service(self.definition.name, filter=f"Service.ID == {quoted(self.definition.id)}")
+        for place in self._places():
+            if place == self._agent:
+                continue
+            try:
+                entries = self._access.send(call, target=place, within=HANGING)
+            except ConsulAccessError as error:
+                log.debug("%s cannot say how %s stands: %s", place, self.definition.id, error)
+                continue
+            trace = trace_of(entries, self.definition.id, self.node)
+            if not is_for_good(trace, away, 3 * (beat_interval(self.definition) or 0.0)):
+                return None
+            former, node = self._agent, self.node
+            self._go_to(place)
+            self._orphans.come_home("", place)
+            self._orphans.leave(node, former, time.monotonic())
+            return (
+                f"{former}{f' (node {node!r})' if node else ''} has not answered for {away:.1f} s, and its copy is "
+                f"{trace} in the catalog; it goes on at {place}"
+            )
+        return None
+
+    def clean(self) -> float | None:
+        """Removes the copies at former agents, as far as these answer, and what the catalog shows of them."""
+        for orphan in self._orphans:
+            self._cleaned(orphan, GLANCE)
+        return self._orphans.pause(time.monotonic())
+
+    def _cleaned(self, orphan: Orphan, within: float) -> None:
+        if not self.node:  # before it is known which copy is the living one, none is removed
+            self.node = self._node_at(self._agent, within=within)
+        held = None if orphan.place is None else self._removed_at(orphan.place, within)
+        shown = bool(orphan.node) and orphan.node in self._shown_at(within=HANGING)
+        if shown:
+            call = consul.catalog.deregister(orphan.node, self.definition.id)
+            self._access.send(call, target=self._agent, within=HANGING)
+        if self._orphans.seen(orphan, held=held, shown=shown, now=time.monotonic()):
+            agent = "" if held is False else "; its agent does not answer yet and is asked again"
+            self._tell("orphan_removed", f"the catalog no longer shows the copy at {orphan}{agent}")
+
+    def _removed_at(self, place: Target, within: float) -> bool | None:
+        """Deregisters at a former agent: whether it still holds the copy, None when that cannot be told."""
+        try:
+            there = self._node_at(place, within=within)
+            if not self.node or there == self.node:  # another way to the agent where the living copy is
+                return None if not self.node else False
+            self._access.send(consul.agent.deregister(self.definition.id), target=place, within=within)
+            self._access.send(consul.agent.service(self.definition.id), target=place, within=within)
+        except NotFound:
+            return False
+        except ConsulAccessError as error:
+            log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
+            return None
+        return True
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def drain(self, reason: str) -> None:
+        """Puts the service into maintenance."""
+        self._access.send(
+            consul.agent.maintenance(self.definition.id, True, reason), target=self._agent, within=HANGING
+        )
+
+    def take_back(self) -> None:
+        """Deregisters; the reason to do so is the one to hear about."""
+        with contextlib.suppress(ConsulAccessError):
+            self._access.send(consul.agent.deregister(self.definition.id), target=self._agent, within=HANGING)
+
+    def end(self, deadline: float) -> bool:
+        """Deregisters at the agent, sees that the catalog agrees, and removes what was left elsewhere."""
+        try:
+            removed = self._gone(self._agent, deadline)
+        except Unavailable:
+            if self.may_move:
+                self._gone_without_its_agent(deadline)
+            raise
+        removed = self._gone_from_the_catalog(removed, deadline)
+        for orphan in self._orphans:
+            if time.monotonic() < deadline:
+                self._cleaned(orphan, GLANCE)
+                self._cleaned(orphan, GLANCE)  # and looks whether that has helped
+        left = [str(orphan) for orphan in self._orphans]
+        if left:
+            raise StillThere(
+                f"the agent of {', '.join(left)}, where {self.definition.id} was registered before, has not answered; "
+                "with its data it would bring the service back"
+            )
+        return removed
+
+    def _gone(self, agent: Target, deadline: float) -> bool:
+        """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""
+        left = deadline - time.monotonic()
+        removed = self._access.deregister_service(self.definition.id, target=agent, within=min(HANGING, left))
+        while time.monotonic() < deadline:
+            try:
+                self._access.send(consul.agent.service(self.definition.id), target=agent, within=min(HANGING, left))
+            except (NotFound, RequestRefused):
+                return removed
+            call = consul.agent.deregister(self.definition.id)
+            self._access.send(call, target=agent, within=min(HANGING, left))
+        return removed
+
+    def _gone_from_the_catalog(self, removed: bool, deadline: float) -> bool:
+        """Sees that nobody finds it any more. Other agents answer 200 to a deregistration and do nothing."""
+        until, pause = min(deadline, time.monotonic() + SYNCED_WITHIN), 0.005
+        while self.node and self._is_shown(deadline):
+            if not removed and self._is_another_agent():
+                return self._gone_from_the_right_agent(deadline)
+            if time.monotonic() + pause > until:
+                if self._is_held_again():
+                    return removed
+                raise StillThere(
+                    f"{self._agent} has deregistered {self.definition.id}, and the catalog still shows it at node "
+                    f"{self.node!r}: the servers cannot be reached, or refuse it to the agent's own token"
+                )
+            sleep(pause)
+            pause *= 2
+        return removed
+
+    def _is_shown(self, deadline: float) -> bool:
+        left = deadline - time.monotonic()
+        try:
+            return left > 0 and self.node in self._shown_at(within=min(HANGING, left))
+        except ConsulAccessError as error:
+            log.debug("whether %s is gone from the catalog cannot be told: %s", self.definition.id, error)
+            return False
+
+    def _is_held_again(self) -> bool:
+        """Whether somebody has registered the same id meanwhile, as workers that share one do: then it is theirs."""
+        with contextlib.suppress(NotFound):
+            self._access.send(consul.agent.service(self.definition.id), target=self._agent, within=HANGING)
+            return True
+        return False
+
+    def _is_another_agent(self) -> bool:
+        return self._node_at(self._agent) not in {"", self.node}
+
+    def _gone_from_the_right_agent(self, deadline: float) -> bool:
+        """The address leads to another agent than at the registration."""
+        place = self._place_of(self.node)
+        where = f"{self._agent} is no longer the agent of node {self.node!r}, where {self.definition.id} is registered"
+        if place is None:
+            raise StillThere(
+                f"{where}, and none of the client's addresses leads there: deregister it at that agent, and give "
+                'each agent\'s own address, not one that stands for several, or use mode="catalog"'
+            )
+        self._tell("wrong_agent", f"{where}; that one was found at {place}")
+        return self._gone(place, deadline)
+
+    def _gone_without_its_agent(self, deadline: float) -> None:
+        """Takes a copy whose agent does not answer out of the catalog, by another address."""
+        for place in self._places():
+            left = deadline - time.monotonic()
+            if place == self._agent or left <= 0 or not self.node:
+                continue
+            with contextlib.suppress(ConsulAccessError):  # that the agent is away is the one to hear about
+                call = consul.catalog.deregister(self.node, self.definition.id)
+                self._access.send(call, target=place, within=min(HANGING, left))
+                return
+
+    def farewell(self, send: Callable[..., Any], within: float, *, certain: bool) -> None:
+        """Deregisters at the agent, and at former ones."""
+        deadline = time.monotonic() + within
+        call = consul.agent.deregister(self.definition.id)
+        try:
+            send(call, target=self._agent, within=within)
+            if not certain:
+                # The registration was on its way when the end came, and may arrive after its end.
+                send(consul.agent.service(self.definition.id), target=self._agent, within=within)
+                send(call, target=self._agent, within=max(0.1, deadline - time.monotonic()))
+        finally:
+            for orphan in self._orphans:
+                with contextlib.suppress(ConsulAccessError):  # what could be done is done
+                    if orphan.place is not None:
+                        send(call, target=orphan.place, within=max(0.1, min(GLANCE, deadline - time.monotonic())))
+
+    def consequence(self) -> str:
+        """Whether the agent will remove it by itself."""
+        if any(check.deregister_critical_service_after is not None for check in self.definition.checks):
+            return "the agent removes it by itself, as deregister_critical_service_after says, once its check fails"
+        return "it stays registered: deregister it by hand, or give its check deregister_critical_service_after="
+
+    def leave(self) -> None:
+        """Frees the seat."""
+        if self._seated:
+            self._seated = False
+            self._seats.append(None)

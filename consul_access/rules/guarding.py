@@ -1,0 +1,75 @@
+"""Whether a list that has suddenly become empty is believed.
+
+Agents that are being stopped answer waiting queries with 200 and an empty list; servers that have lost their data do
+so for 38 to 87 s, until the agents have told them again; fresh views of the agent's cache do so now and then. No header
+tells. So an empty list after a longer one is confirmed by a consistent read, and when the index went back as well, it
+has to last.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+__all__ = ["GRACE", "Guard", "Verdict"]
+
+GRACE: Final = 120.0
+"""Seconds for which a list is kept that vanished together with the index it had."""
+REMAINS: Final = 0.15
+"""A list that keeps less than this share of its length, while the index goes back, has not shrunk but been lost."""
+
+
+class Verdict(Enum):
+    """What to do with an answer."""
+
+    BELIEVE = "believe"
+    CONFIRM = "confirm"
+    """Ask for a consistent read, and judge that."""
+    HOLD = "hold"
+    """Keep the last good list, say that it is doubtful, and look again in a few seconds."""
+
+
+class Guard:
+    """Judges one answer after the other.
+
+    Args:
+        grace: seconds for which a doubtful answer is not believed.
+    """
+
+    __slots__ = ("_doubtful_since", "_grace")
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self._grace = grace
+        self._doubtful_since: float | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the last answer was not believed."""
+        return self._doubtful_since is not None
+
+    def judge(self, before: int, after: int, *, restarted: bool, confirmed: bool, now: float) -> Verdict:
+        """What to do with an answer.
+
+        Args:
+            before: the length of the last list that was believed.
+            after: the length of this one.
+            restarted: its index is lower than that of the last one believed, or it has none.
+            confirmed: it is a consistent read.
+            now: the monotonic time.
+        """
+        vanished = before > 0 and after == 0
+        lost = restarted and after < before * REMAINS
+        if not vanished and not lost:
+            self._doubtful_since = None
+            return Verdict.BELIEVE
+        if not confirmed:
+            return Verdict.CONFIRM
+        if not restarted:
+            self._doubtful_since = None
+            return Verdict.BELIEVE
+        if self._doubtful_since is None:
+            self._doubtful_since = now
+        if now - self._doubtful_since < self._grace:
+            return Verdict.HOLD
+        self._doubtful_since = None
+        return Verdict.BELIEVE

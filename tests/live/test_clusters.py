@@ -1,0 +1,353 @@
+"""Registrations in real clusters of Consul 1.8.7, three servers each, while members die, freeze and forget."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from consul_access import ConsulAccess, KeeperState, TtlCheck
+from tests.support.cluster import Cluster, one_name, paused
+
+TTL = 3.0
+BEAT = TTL / 3
+SERF = 6.7
+"""Seconds until a cluster takes a killed or frozen agent for dead (observed: 5.0 to 6.7 s)."""
+AGENT = 1.5
+"""What agents and a busy machine need besides."""
+NAME = "consul.test"
+
+
+@pytest.fixture(scope="module")
+def whole_cluster():
+    with Cluster(client=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(whole_cluster):
+    """Three servers and a client agent, all alive and without services at the beginning."""
+    for member in whole_cluster.members:
+        if member.process is None:
+            member.run()
+    whole_cluster.await_whole()
+    for member in whole_cluster.members:
+        member.clear()
+    return whole_cluster
+
+
+@pytest.fixture
+def told(record_property):
+    return lambda what, seconds: record_property(what, f"{seconds:.2f} s")
+
+
+class Sightings:
+    """How often callers would have been sent nowhere, or to one instance twice, asked at other members."""
+
+    def __init__(self, cluster, asked):
+        self._cluster = cluster
+        self._asked = asked
+        self.missing = self.double = 0.0
+        self._last = time.monotonic()
+
+    def look(self):
+        found = [self._cluster.passing("orders", asked=member) for member in self._asked]
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        self.missing += passed if any(ids == [] for ids in found) else 0.0
+        self.double += passed if any(ids and len(ids) > 1 for ids in found) else 0.0
+        return all(found)
+
+
+def kinds(events):
+    return [event.kind for event in events]
+
+
+def test_the_pinned_server_of_three_behind_one_name_is_killed(face, cluster, monkeypatch, told):
+    pinned, *others = cluster.servers
+    one_name(monkeypatch, NAME, lambda: cluster.hosts)
+    events = []
+
+    async def story():
+        async with face.access(NAME, cluster.port) as access:
+            settings = {"check": TtlCheck(TTL), "id": "orders-1", "on_event": events.append}
+            async with access.registered("orders", "10.0.0.5", 8080, **settings) as keeper:
+                assert keeper.node == pinned.node
+                seen = Sightings(cluster, others)
+                pinned.kill()
+                begun = time.monotonic()
+                while not seen.look() or keeper.node in {"", pinned.node}:
+                    assert time.monotonic() - begun < SERF + BEAT + AGENT
+                    await face.sleep(0.02)
+                told("at another server after", time.monotonic() - begun)
+                told("missing for", seen.missing)
+                assert seen.missing < BEAT + AGENT
+                assert seen.double == 0.0
+                assert keeper.agent.host != pinned.host
+                await face.eventually(lambda: "orphan_removed" in kinds(events), within=5)
+                assert cluster.passing("orders", asked=others[0]) == [(keeper.node, "orders-1")]
+                assert all(entry["Node"] != pinned.node for entry in others[0].read("/v1/catalog/service/orders"))
+
+                pinned.run()
+                returned = time.monotonic()
+                while "orders-1" in pinned.read("/v1/agent/services") or time.monotonic() - returned < 4:
+                    seen.look()
+                    assert time.monotonic() - returned < 10
+                    await face.sleep(0.02)
+                told("shown twice after the return for", seen.double)
+                assert seen.double < BEAT + AGENT
+                assert keeper.re_registrations == 1
+        assert kinds(events).count("relocated") == 1
+        for member in cluster.servers:
+            assert "orders-1" not in member.read("/v1/agent/services")
+        await face.eventually(lambda: others[0].read("/v1/catalog/service/orders") == [])
+
+    face.run(story)
+
+
+def test_a_former_agent_that_stays_away_is_said_at_the_end(face, cluster, caplog):
+    pinned, *others = cluster.servers
+
+    async def story():
+        async with face.access(addresses=[server.address for server in cluster.servers]) as access:
+            async with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+                pinned.kill()
+                await face.eventually(
+                    lambda: keeper.node not in {"", pinned.node} and keeper.state is KeeperState.REGISTERED,
+                    within=SERF + BEAT + AGENT + 2,
+                )
+        assert others[0].read("/v1/catalog/service/orders") == []
+        assert all("orders-1" not in member.read("/v1/agent/services") for member in others)
+
+    with caplog.at_level(logging.WARNING, "consul_access"):
+        face.run(story)
+    assert "with its data it would bring the service back" in caplog.text
+
+
+def test_a_frozen_server_is_left_and_its_copy_removed_when_it_thaws(cluster, told):
+    pinned = cluster.followers()[0]
+    others = cluster.others(pinned)
+    addresses = [server.address for server in (pinned, *others)]
+    with ConsulAccess(addresses=addresses) as access:
+        with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            seen = Sightings(cluster, others)
+            with paused(pinned):
+                begun = time.monotonic()
+                while not seen.look() or keeper.node in {"", pinned.node}:
+                    assert time.monotonic() - begun < 25  # agents that ask a frozen server hang for 11 to 15 s
+                    time.sleep(0.02)
+                told("at another server after", time.monotonic() - begun)
+            thawed = time.monotonic()
+            while "orders-1" in pinned.read("/v1/agent/services") or time.monotonic() - thawed < 3:
+                seen.look()
+                assert time.monotonic() - thawed < 20
+                time.sleep(0.02)
+            told("shown twice for", seen.double)
+            assert cluster.passing("orders", asked=others[0]) == [(keeper.node, "orders-1")]
+
+
+def test_with_a_single_address_it_waits_for_that_one(cluster):
+    pinned = cluster.servers[0]
+    with ConsulAccess(url=pinned.url) as access:
+        with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            pinned.kill()
+            until = time.monotonic() + SERF + 2
+            while time.monotonic() < until:
+                assert keeper.agent.host == pinned.host
+                time.sleep(0.1)
+            assert keeper.state is KeeperState.RENEWING
+            pinned.run()
+            begun = time.monotonic()
+            while cluster.passing("orders") != [(pinned.node, "orders-1")]:
+                assert time.monotonic() - begun < 15
+                time.sleep(0.05)
+
+
+def test_registering_at_one_of_several_servers_is_warned_of_with_the_remedy(face, cluster, caplog):
+    async def story():
+        async with face.access(url=cluster.servers[0].url) as access:
+            async with access.registered("orders", "10.0.0.5", 8080, check=None):
+                pass
+        async with face.access(url=cluster.agent.url) as access:
+            async with access.registered("fine", "10.0.0.5", 8080, check=None):
+                pass
+
+    with caplog.at_level(logging.WARNING, "consul_access"):
+        face.run(story)
+    assert "one of 3 Consul servers" in caplog.text
+    assert "Register at an agent of this machine" in caplog.text
+    assert 'mode="catalog"' in caplog.text
+    assert "fine" not in caplog.text
+
+
+def test_the_first_address_that_takes_connections_is_registered_at(face, cluster, free_port):
+    async def story():
+        async with face.access(addresses=[f"127.0.0.1:{free_port}", cluster.agent.address]) as access:
+            async with access.registered("orders", "10.0.0.5", 8080, check=None) as keeper:
+                assert keeper.node == cluster.agent.node
+
+    face.run(story)
+
+
+def test_c01_agent_killed_for_3_seconds_and_back(face, cluster, told):
+    agent = cluster.agent
+
+    async def story():
+        async with face.access(url=agent.url) as access:
+            async with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+                seen = Sightings(cluster, cluster.servers)
+                agent.kill()
+                await face.sleep(3)
+                agent.run()
+                back = time.monotonic()
+                while keeper.misses or time.monotonic() - back < 2:
+                    seen.look()
+                    assert time.monotonic() - back < 10
+                    await face.sleep(0.02)
+                told("missing for", seen.missing)
+                assert seen.double == 0.0
+                assert keeper.re_registrations == 0
+                assert keeper.state is KeeperState.REGISTERED
+                assert cluster.passing("orders") == [(agent.node, "orders-1")]
+
+    face.run(story)
+
+
+def test_c02_agent_loses_its_data(cluster, told):
+    agent = cluster.agent
+    with ConsulAccess(url=agent.url) as access:
+        with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            agent.kill()
+            agent.forget()
+            gone = time.monotonic()
+            while cluster.passing("orders"):
+                assert time.monotonic() - gone < SERF + 5
+                time.sleep(0.05)
+            agent.run()
+            back = time.monotonic()
+            while cluster.passing("orders", asked=cluster.servers[0]) != [(agent.node, "orders-1")]:
+                assert time.monotonic() - back < 30
+                time.sleep(0.05)
+            told("back after", time.monotonic() - back)
+            assert keeper.re_registrations == 1
+
+
+def test_c03_leader_killed(face, cluster, told):
+    leader = cluster.leader()
+    others = cluster.others(leader)
+
+    async def story():
+        async with face.access(url=cluster.agent.url) as access:
+            async with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+                leader.kill()
+                async with access.registered("orders", "10.0.0.6", 8080, check=TtlCheck(TTL), id="orders-2") as second:
+                    begun = time.monotonic()
+                    await face.eventually(lambda: second.state is KeeperState.REGISTERED, within=12)
+                    told("a registration in the election is visible after", time.monotonic() - begun)
+                    assert sorted(cluster.passing("orders", asked=others[0])) == [
+                        (cluster.agent.node, "orders-1"),
+                        (cluster.agent.node, "orders-2"),
+                    ]
+                assert (keeper.re_registrations, keeper.state) == (0, KeeperState.REGISTERED)
+
+    face.run(story)
+
+
+def test_c04_n03_no_quorum_for_20_seconds(cluster, told):
+    """Kept through it; a registration made in it is pending, with its cause within 30 s, and visible soon after."""
+    first, *lost = cluster.servers
+    events = []
+    with ConsulAccess(url=cluster.agent.url) as access:
+        with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            for server in lost:
+                server.kill()
+            begun = time.monotonic()
+            second = access.registered(
+                "late", "10.0.0.6", 8080, check=None, id="late-1", on_event=events.append, fail_fast=False
+            )
+            second.start()
+            told("registered without a quorum after", time.monotonic() - begun)
+            assert time.monotonic() - begun < 30
+            while "unseen" not in kinds(events):
+                assert second.state in {KeeperState.PENDING, KeeperState.RENEWING}
+                assert time.monotonic() - begun < 35 + AGENT
+                time.sleep(0.1)
+            told("cause told after", time.monotonic() - begun)
+            cause = next(event.cause for event in events if event.kind == "unseen")
+            assert "leader" in cause or "cannot be read" in cause
+            for server in lost:
+                server.run()
+            cluster.leader()
+            back = time.monotonic()
+            while not cluster.passing("late") or not cluster.passing("orders"):
+                assert time.monotonic() - back < 5 + AGENT
+                time.sleep(0.02)
+            told("both visible after the quorum's return", time.monotonic() - back)
+            assert keeper.re_registrations == 0
+            second.stop()
+
+
+def test_c08_rolling_restart_of_the_servers(cluster, told):
+    with ConsulAccess(url=cluster.agent.url) as access:
+        with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            seen = Sightings(cluster, [cluster.agent])
+            for server in cluster.servers:
+                server.restart()
+                until = time.monotonic() + 2
+                while time.monotonic() < until:
+                    seen.look()
+                    time.sleep(0.02)
+                cluster.leader()
+            told("unanswered or missing for", seen.missing)
+            begun = time.monotonic()
+            while cluster.passing("orders", asked=cluster.agent) != [(cluster.agent.node, "orders-1")]:
+                assert time.monotonic() - begun < 5 + AGENT
+                time.sleep(0.02)
+            assert keeper.re_registrations == 0
+            assert seen.double == 0.0
+
+
+def test_c09_follower_paused(cluster, told):
+    """Whatever hangs, no call of ours does for longer than 12 s, and nothing is registered twice."""
+    follower = cluster.followers()[0]
+    with ConsulAccess(url=cluster.agent.url) as access:
+        with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            with paused(follower):
+                begun = time.monotonic()
+                second = access.registered("orders", "10.0.0.6", 8080, check=None, id="orders-2", fail_fast=False)
+                second.start()
+                told("a registration took", time.monotonic() - begun)
+                assert time.monotonic() - begun < 22  # the registration, and the look at the catalog after it
+                begun = time.monotonic()
+                second.stop()
+                told("its end took", time.monotonic() - begun)
+                assert time.monotonic() - begun < 12
+            begun = time.monotonic()
+            while keeper.misses or cluster.passing("orders", asked=cluster.leader())[:1] != [
+                (cluster.agent.node, "orders-1")
+            ]:
+                assert time.monotonic() - begun < 20
+                time.sleep(0.05)
+            assert keeper.re_registrations == 0
+
+
+def test_n03_the_agents_node_name_is_reserved_by_its_former_self(told):
+    """An agent that lost its data and was back before anybody noticed: it says 200, and nobody ever finds it."""
+    with Cluster(client=True) as cluster:
+        agent, events = cluster.agent, []
+        agent.kill()
+        agent.forget()
+        agent.run()
+        with ConsulAccess(url=agent.url) as access:
+            begun = time.monotonic()
+            keeper = access.registered("orders", "10.0.0.5", 8080, check=None, id="orders-1", on_event=events.append)
+            with keeper:
+                while "unseen" not in kinds(events) and keeper.state is not KeeperState.REGISTERED:
+                    assert time.monotonic() - begun < 30
+                    time.sleep(0.1)
+                if keeper.state is KeeperState.REGISTERED:
+                    pytest.skip("this cluster gave the name to the new agent at once")
+                told("cause told after", time.monotonic() - begun)
+                assert keeper.state is KeeperState.PENDING
+                assert "node name is still taken" in next(event.cause for event in events if event.kind == "unseen")
