@@ -101,6 +101,8 @@ if TYPE_CHECKING:
     from consul_access.rules.balancing import RoundRobinBalancer as RoundRobinBalancer
     from consul_access.rules.balancing import StickyBalancer as StickyBalancer
     from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
+    from consul_access.rules.ejecting import EjectingBalancer as EjectingBalancer
+    from consul_access.rules.ejecting import EjectionPolicy as EjectionPolicy
     from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
@@ -192,6 +194,7 @@ _ROOMS = {
         "StickyBalancer",
         "WeightedBalancer",
     ),
+    "rules.ejecting": ("EjectingBalancer", "EjectionPolicy"),
     "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "rules.staleness": ("StalePolicy",),

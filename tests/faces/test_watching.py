@@ -703,7 +703,7 @@ class TestDisk:
                         assert snapshot.instances == live.instances
                         assert snapshot.instances[0].meta == {"v": "1"}
                         assert 0 <= snapshot.age < 30
-                        assert orders.pick().id == "orders-1"
+                        assert orders.pick() in live.instances
                         assert orders.snapshot().reason
                     with pytest.raises(StaleList):
                         async with access.resolver("orders", disk=folder, stale=StalePolicy.fail_now()) as strict:
