@@ -72,8 +72,9 @@ def instances_failed(
     elif failures[-1].how is How.TIMED_OUT:
         kind = InstancesTimedOut
     said = "; ".join([*map(str, failures), *([why] if why else [])])
+    asked = f"{request.method} {request.url.copy_with(query=None, userinfo=b'')}"
     error = kind(
-        f"{request.method} {request.url.copy_with(query=None, userinfo=b'')}: no instance of {service!r} answered: {said}",
+        f"{asked}: no instance of {service!r} answered: {said}",
         address=str(failures[-1].address) if failures else None,
     )
     error.failures = tuple(failures)
