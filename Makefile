@@ -27,7 +27,8 @@ types: .venv/dev
 	$(BIN)/pyright
 
 pytest: .venv/dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests
+	$(BIN)/python -m pytest -q docs README.md
 
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs

@@ -1,4 +1,7 @@
-"""Runs the examples of the README and of the documentation, each page beside a real agent of its own."""
+"""Runs the examples of the README and of the documentation, each page beside a real agent of its own.
+
+Blocks of `python` are run as they are; blocks of `console` as `tests.support.console` says.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import tempfile
 from typing import Any
 from unittest import mock
 
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 from tests.support.agents import ConsulAgent
+from tests.support.console import differences
 
 
 def begin(namespace: dict[str, Any]) -> None:
@@ -26,6 +30,14 @@ def end(namespace: dict[str, Any]) -> None:
     namespace["_page"].close()
 
 
+def run_session(example: Example) -> str | None:
+    """A block of `console`."""
+    return differences(example.parsed)
+
+
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"], setup=begin, teardown=end
+    parsers=[PythonCodeBlockParser(), CodeBlockParser("console", run_session), SkipParser()],
+    patterns=["*.md"],
+    setup=begin,
+    teardown=end,
 ).pytest()

@@ -228,7 +228,7 @@ def propagation(rounds: int, changes: int = 30) -> list[str]:
                     seen(process, port)
                     delays = []
                     for _ in range(changes):
-                        time.sleep(0.02)  # it has to be waiting at the server again
+                        time.sleep(0.25)  # it waits at the server again: we follow ten changes a second, no more
                         port += 1
                         acknowledged = writer.change("followed", port)
                         delays.append(seen(process, port) - acknowledged)

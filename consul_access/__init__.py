@@ -12,11 +12,13 @@ TYPE_CHECKING = False  # as type checkers understand it; importing `typing` woul
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
+    from consul_access._async.discovery import AsyncDiscoveryTransport as AsyncDiscoveryTransport
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._async.resolver import AsyncResolver as AsyncResolver
     from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
+    from consul_access._sync.discovery import DiscoveryTransport as DiscoveryTransport
     from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.registration import Registration as Registration
     from consul_access._sync.resolver import Resolver as Resolver
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from consul_access.errors import NoInstances as NoInstances
     from consul_access.errors import NoLeader as NoLeader
     from consul_access.errors import NotFound as NotFound
+    from consul_access.errors import NotReady as NotReady
     from consul_access.errors import OutcomeUnknown as OutcomeUnknown
     from consul_access.errors import PermissionDenied as PermissionDenied
     from consul_access.errors import PoolExhausted as PoolExhausted
@@ -56,6 +59,9 @@ if TYPE_CHECKING:
     from consul_access.errors import UnknownDatacenter as UnknownDatacenter
     from consul_access.errors import UnknownService as UnknownService
     from consul_access.errors import UnsupportedByAgent as UnsupportedByAgent
+    from consul_access.failures import InstancesFailed as InstancesFailed
+    from consul_access.failures import InstancesTimedOut as InstancesTimedOut
+    from consul_access.failures import InstancesUnreachable as InstancesUnreachable
     from consul_access.hooks import Exchange as Exchange
     from consul_access.models.address import Address as Address
     from consul_access.models.address import Target as Target
@@ -76,10 +82,17 @@ if TYPE_CHECKING:
     from consul_access.models.checks import TtlCheck as TtlCheck
     from consul_access.models.checks import UdpCheck as UdpCheck
     from consul_access.models.definition import ServiceDefinition as ServiceDefinition
+    from consul_access.models.explanation import Explanation as Explanation
+    from consul_access.models.explanation import Finding as Finding
+    from consul_access.models.explanation import FindingCode as FindingCode
+    from consul_access.models.explanation import InstanceVerdict as InstanceVerdict
+    from consul_access.models.explanation import Severity as Severity
     from consul_access.models.filters import F as F
     from consul_access.models.instance import ServiceInstance as ServiceInstance
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
+    from consul_access.models.progress import Progress as Progress
+    from consul_access.models.progress import ProgressKind as ProgressKind
     from consul_access.models.query import Query as Query
     from consul_access.models.snapshot import Changed as Changed
     from consul_access.models.snapshot import Diff as Diff
@@ -114,11 +127,13 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
+    "_async.discovery": ("AsyncDiscoveryTransport",),
     "_async.keeper": ("AsyncKeeper",),
     "_async.registration": ("AsyncRegistration",),
     "_async.resolver": ("AsyncResolver",),
     "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
+    "_sync.discovery": ("DiscoveryTransport",),
     "_sync.keeper": ("Keeper",),
     "_sync.registration": ("Registration",),
     "_sync.resolver": ("Resolver",),
@@ -141,6 +156,7 @@ _ROOMS = {
         "NoInstances",
         "NoLeader",
         "NotFound",
+        "NotReady",
         "OutcomeUnknown",
         "PermissionDenied",
         "PoolExhausted",
@@ -157,6 +173,7 @@ _ROOMS = {
         "UnknownService",
         "UnsupportedByAgent",
     ),
+    "failures": ("InstancesFailed", "InstancesTimedOut", "InstancesUnreachable"),
     "hooks": ("Exchange",),
     "models.address": ("Address", "Target"),
     "models.catalog": ("AgentService", "CatalogEntry", "Check", "HealthEntry", "Node", "Weights"),
@@ -173,9 +190,11 @@ _ROOMS = {
         "UdpCheck",
     ),
     "models.definition": ("ServiceDefinition",),
+    "models.explanation": ("Explanation", "Finding", "FindingCode", "InstanceVerdict", "Severity"),
     "models.filters": ("F",),
     "models.instance": ("ServiceInstance",),
     "models.meta": ("Entries", "QueryMeta"),
+    "models.progress": ("Progress", "ProgressKind"),
     "models.query": ("Query",),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),

@@ -143,7 +143,8 @@ class Rereader(Generic[T]):
             entries += slice_entries
             marks.extend(slice_marks)
             position = end
-            yield
+            if position >= 0:
+                yield
         return tuple(entries), marks
 
     def _known_or_read(

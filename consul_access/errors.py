@@ -6,6 +6,7 @@
     │   └── UnsupportedByAgent         the agent's version does not know a field that was given
     ├── ClientClosed                   used after close()
     ├── NoInstances (LookupError)      the question was answered: there is no such instance now
+    ├── NotReady (TimeoutError)        a service was waited for, and was not there in time
     ├── Unavailable                    no usable answer this time; asking later can help
     │   ├── ConnectFailed              no connection, so nothing was sent
     │   │   └── TlsError               the handshake was refused; later will not help
@@ -39,7 +40,10 @@ Errors of httpx, pydantic, tenacity, ssl and the operating system never escape; 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from consul_access.models.progress import Progress
 
 __all__ = [
     "AnswerTooLarge",
@@ -58,6 +62,7 @@ __all__ = [
     "NoInstances",
     "NoLeader",
     "NotFound",
+    "NotReady",
     "OutcomeUnknown",
     "PermissionDenied",
     "PoolExhausted",
@@ -164,6 +169,39 @@ class NoInstances(ConsulAccessError, LookupError):
     """The registry answered, and no instance fits the question now."""
 
     retryable = True
+
+
+class NotReady(ConsulAccessError, TimeoutError):
+    """A service that was waited for had too few instances when the time was up.
+
+    `progress` holds what was seen last of every service that was waited for.
+    """
+
+    retryable = True
+    advice = "Is it still starting (then a longer timeout= helps)? Call explain(name) to be told more."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        progress: tuple[Progress, ...] = (),
+        operation: str | None = None,
+        address: str | None = None,
+        status: int | None = None,
+        excerpt: str | None = None,
+        attempts: int = 0,
+        elapsed: float = 0.0,
+    ) -> None:
+        super().__init__(
+            message,
+            operation=operation,
+            address=address,
+            status=status,
+            excerpt=excerpt,
+            attempts=attempts,
+            elapsed=elapsed,
+        )
+        self.progress = progress
 
 
 # --- no usable answer this time ---------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class _Net:
         self.under_way = 0
         self.counting = threading.Lock()
         self.pending: signal.Signals | None = None
+        self.ending = False
         self.prepared = False
 
 
@@ -97,7 +98,10 @@ def _farewells(within: float) -> None:
     deadline = time.monotonic() + within
     while _net.farewells:
         _, farewell = _net.farewells.popitem()
-        farewell(max(0.1, deadline - time.monotonic()))
+        try:
+            farewell(max(0.1, deadline - time.monotonic()))
+        except Exception:  # whatever it was, the others have their turn and the process ends
+            log.exception("something could not be deregistered at the process's end")
 
 
 def _at_exit() -> None:
@@ -105,9 +109,12 @@ def _at_exit() -> None:
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
+    if _net.ending:  # a second signal must not cut short what the first is waiting for, which is bounded
+        return
     if _net.under_way:
         _net.pending = signal.Signals(number)
         return
+    _net.ending = True
     if _net.farewells:
         log.info("%s: deregistering before the process ends", signal.Signals(number).name)
     _farewells(AT_EXIT)
@@ -137,3 +144,4 @@ def _forget() -> None:
     _net.under_way = 0
     _net.counting = threading.Lock()
     _net.pending = None
+    _net.ending = False

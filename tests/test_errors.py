@@ -110,7 +110,7 @@ def test_whether_a_write_can_be_repeated_survives_pickling() -> None:
 
 @pytest.mark.parametrize("kind", FAMILY)
 def test_only_what_may_pass_by_itself_is_retryable(kind: type[ConsulAccessError]) -> None:
-    expected = issubclass(kind, (Unavailable, NoInstances)) and kind is not errors.TlsError
+    expected = issubclass(kind, (Unavailable, NoInstances, errors.NotReady)) and kind is not errors.TlsError
 
     assert kind.retryable is expected
 

@@ -93,7 +93,7 @@ FACES = [
 ]
 AT_ONCE = {
     AsyncConsulAccess: {"on_exchange", "registered", "watch", "watch_services", "on_change", "resolver"},
-    AsyncResolver: {"pick", "instances", "snapshot", "report", "started"},
+    AsyncResolver: {"pick", "instances", "snapshot", "started", "report"},
 }
 """What waits for nothing, and so is awaited on neither face."""
 

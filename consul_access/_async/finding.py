@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
 
@@ -19,12 +20,15 @@ from consul_access.models.query import Query
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable
 
     from consul_access._async.resolver import AsyncResolver
     from consul_access._async.watching import AsyncCaller, AsyncEngine, AsyncWatch
     from consul_access.disk import Shelf
     from consul_access.models.catalog import CatalogEntry, HealthEntry
+    from consul_access.models.durations import Duration
+    from consul_access.models.explanation import Explanation
+    from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
     from consul_access.rules.balancing import Balancer
     from consul_access.rules.staleness import StalePolicy
@@ -50,15 +54,16 @@ class AsyncFinding(AsyncSending):
             query: narrows the search; see `Query`.
 
         Returns:
-            One `Address` an instance, none when there is no such instance. An instance that has registered no port
-            has no address to call; it is left out, and the log says so.
+            One `Address` an instance, none when there is no such instance. An instance that has registered no port,
+            or no address that can be called, is left out, and the log says so.
         """
         found = []
         for instance in await self.instances(name, **query):
-            if instance.port:
+            if instance.is_callable:
                 found.append(instance.address)
             else:
-                log.warning("%s of service %r has no port and is left out", instance.id, name)
+                missing = "address that can be called" if instance.port else "port"
+                log.warning("%s of service %r has no %s and is left out", instance.id, name, missing)
         return found
 
     async def serach_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
@@ -124,6 +129,85 @@ class AsyncFinding(AsyncSending):
     async def services(self, **query: Unpack[Query]) -> ServiceTags:
         """The names of all services, each with the tags its instances carry."""
         return await self._transport.send(consul.catalog.services(**query))
+
+    # --- waiting for them, and asking why they are not there ----------------------------------------------
+
+    async def wait_for(
+        self,
+        name: str,
+        *,
+        at_least: int = 1,
+        timeout: Duration = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        **query: Unpack[Query],
+    ) -> Entries[ServiceInstance]:
+        """Waits until enough instances of a service are there, for instance at start-up.
+
+        While the agent is away, the servers have no leader, or the token is not known yet, it goes on until the time
+        is up. A change is seen within milliseconds, by a blocking query.
+
+        Args:
+            name: the service.
+            at_least: how many instances the health policy has to admit; 1 by default.
+            timeout: seconds (or `1m30s`, or a timedelta) for all of it; 30 by default. It is kept to about 0.1 s.
+            on_progress: called with a `Progress` whenever there is something new to tell. With `AsyncConsulAccess` it
+                may be async. What it raises ends the wait.
+            query: narrows the search; see `Query`. `index` and `wait` are the wait's own.
+
+        Returns:
+            The list that `instances(name, **query)` gives.
+
+        Raises:
+            NotReady: the time is up; its text and its `progress` say what was seen last.
+            InvalidInput: an argument cannot be right; nothing was sent.
+            FilterError: the filter is refused. This and other errors that waiting cannot mend are raised at once.
+        """
+        found = await self.wait_for_all({name: at_least}, timeout=timeout, on_progress=on_progress, **query)
+        return found[name]
+
+    async def wait_for_all(
+        self,
+        services: Mapping[str, int] | Iterable[str],
+        *,
+        timeout: Duration = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        **query: Unpack[Query],
+    ) -> dict[str, Entries[ServiceInstance]]:
+        """Waits until enough instances of each of several services are there; see `wait_for`.
+
+        Args:
+            services: their names, or how many instances of which: `{"orders": 1, "payments": 2}`.
+            timeout: seconds for all of them together.
+            on_progress: called with each service's own `Progress`.
+            query: narrows the search for all of them.
+
+        Returns:
+            The instances, by service.
+        """
+        from consul_access._async.waiting import AsyncWait
+
+        return await AsyncWait(self._transport, services, query, timeout, on_progress).run()
+
+    async def explain(self, name_or_id: str, **query: Unpack[Query]) -> Explanation:
+        """Why a service is found by look-ups, or is not.
+
+        It reads what the agent holds and what the catalog holds, and compares both with what a look-up with these
+        options gives. What cannot be read (an agent that is away, a token without permission) is a finding, not an
+        error.
+
+        Args:
+            name_or_id: a service's name, or the id of one instance.
+            query: the options of the look-up that is to be explained; see `Query`.
+
+        Returns:
+            An `Explanation`; `print` it for a page that a person can read.
+
+        Raises:
+            InvalidInput: an argument cannot be right; nothing was sent.
+        """
+        from consul_access._async.explaining import AsyncInquiry
+
+        return await AsyncInquiry(self._transport, name_or_id, query).run()
 
     # --- following ----------------------------------------------------------------------------------------
 
@@ -201,8 +285,7 @@ class AsyncFinding(AsyncSending):
 
         Args:
             name: the service.
-            balancer: how to choose: a name (`round_robin`, `weighted`, `power_of_two`, ...), or a `Balancer` that no
-                other resolver uses.
+            balancer: how to choose: a name (`round_robin`, `weighted`, `sticky`, ...), or a `Balancer` of its own.
             stale: for how long a list is used that the registry cannot confirm; for ever by default.
             disk: a folder to keep the list in, for the next process that starts while the registry is away. It is
                 used only until the registry answers, is as old as it is, and can be read by this user alone.
@@ -242,7 +325,7 @@ class AsyncFinding(AsyncSending):
 
 def _nobody(name: str, unusable: int, query: Query) -> str:
     if unusable:
-        return f"all {unusable} instances of {name!r} have registered no port or no address that can be called"
+        return f"all {unusable} instances of {name!r} have registered no port, or no address that can be called"
     policy = query.get("policy", "passing")
     narrowed = ", ".join(f"{key}={value!r}" for key, value in query.items() if key != "policy")
     return (

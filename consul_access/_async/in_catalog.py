@@ -44,6 +44,7 @@ class AsyncInCatalog:
 
     definition: ServiceDefinition
     may_move = False
+    owes = False
 
     def __init__(
         self,

@@ -50,6 +50,11 @@ class AsyncPlace(Protocol):
         """Whether there may be another agent to go to."""
         ...
 
+    @property
+    def owes(self) -> bool:
+        """Whether copies may be left at former agents."""
+        ...
+
     async def settle(self, *, fail_fast: bool) -> None:
         """Chooses whom to ask, and completes the definition."""
         ...

@@ -15,14 +15,14 @@ from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput, 
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.snapshot import ServiceSnapshot
-from consul_access.rules.balancing import FeedbackBalancer
+from consul_access.rules.balancing import Balancer, FeedbackBalancer
 from consul_access.rules.comparing import distinct
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access._live.reading import InstancesReading
     from consul_access.disk import Shelf
-    from consul_access.rules.balancing import Balancer, Pick
+    from consul_access.rules.balancing import Pick
 
 __all__ = ["AsyncResolver"]
 
@@ -83,9 +83,15 @@ class AsyncResolver:
         self._choose = self._prepared = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
-        await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+        try:
+            await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
+            if self._shelf is not None:
+                await self._use(self._shelf)
+        except BaseException:  # cancelled or interrupted: nobody calls stop() then
+            self._end()
+            self._end = None
+            raise
         if self._shelf is not None:
-            await self._use(self._shelf)
             self._keeping = Worker(self._keep, f"consul-access keeping {self._name}")
         return self
 
@@ -134,24 +140,24 @@ class AsyncResolver:
         return self._snapshot.at(time.monotonic())
 
     def started(self, address: Address | ServiceInstance) -> None:
-        """Tells the balancer that a call begins; those that do not care ignore it. Each needs its `report`.
+        """Tells the balancer that a call begins; one that does not care ignores it.
 
         Args:
-            address: who is called.
+            address: who is called. `report` has to follow, once.
         """
         if self._feedback is not None:
-            self._feedback.started(address.address if isinstance(address, ServiceInstance) else address)
+            self._feedback.started(_address(address))
 
     def report(self, address: Address | ServiceInstance, ok: bool | None, elapsed: float) -> None:
-        """Tells the balancer how a call went; those that do not care ignore it.
+        """Tells the balancer how a call went; one that does not care ignores it.
 
         Args:
             address: who was called.
-            ok: whether it answered as it should; None when the call was given up before that was known.
+            ok: whether the instance did its part; None when the caller gave up before that was known.
             elapsed: after how many seconds.
         """
         if self._feedback is not None:
-            self._feedback.report(address.address if isinstance(address, ServiceInstance) else address, ok, elapsed)
+            self._feedback.report(_address(address), ok, elapsed)
 
     async def wait_ready(self, timeout: float = 30.0, *, at_least: int = 1) -> tuple[ServiceInstance, ...]:
         """Waits until there is somebody to call.
@@ -273,3 +279,7 @@ class AsyncResolver:
 
     def _gone(self, key: str | None = None) -> NoReturn:  # noqa: ARG002 - a pick as any other
         raise ClientClosed(f"the resolver of {self._name!r} was ended")
+
+
+def _address(called: Address | ServiceInstance) -> Address:
+    return called.address if isinstance(called, ServiceInstance) else called

@@ -79,30 +79,36 @@ class AsyncTransport:
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
 
-    async def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
+    async def send(
+        self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> T:
         """Sends the call and returns its result.
 
         Args:
             call: the request.
             target: the server that must answer; any of the settings' servers by default.
             within: seconds for all of it, when that is less than the settings allow.
+            once: leaves it to the caller to ask again, who has a pace of his own and may want to ask differently; only
+                a renewed token is tried here.
 
         Raises:
             ConsulAccessError: by meaning; see `consul_access.errors`.
         """
-        reply = await self.reply(call, target=target, within=within)
+        reply = await self.reply(call, target=target, within=within, once=once)
         try:
             return call.read(reply)
         except ConsulAccessError as error:
             error.operation, error.address, error.attempts = call.name, reply.address, reply.attempts
             raise
 
-    async def reply(self, call: Call[Any], *, target: Target | None = None, within: float | None = None) -> Reply:
+    async def reply(
+        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> Reply:
         """Sends the call and returns the reply, unread; its status is one of the call's."""
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         outcome = await self._attempt(course)
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, Failed) and (outcome.again or not once):
             outcome = await self._repeat(course, outcome)
         if isinstance(outcome, Reply):
             return outcome

@@ -62,7 +62,7 @@ class AsyncEngine:
         tell: Callable[[Any, ConsulAccessError | None], None],
         over: Callable[[], None],
     ) -> Callable[[], None]:
-        """Has somebody told what is known of a question; returns what ends that, from any thread or task.
+        """Has somebody told what is known of a question; returns what ends that.
 
         Args:
             reading: the question.
@@ -247,12 +247,12 @@ def _value(snapshot: ServiceSnapshot | ServicesSnapshot) -> object:
 
 def _compared(before: Any, after: Any) -> Any:
     """The snapshot, with what is different from the one before."""
-    now = time.monotonic()
+    age = 0.0 if after.answered_at is None else max(0.0, time.monotonic() - after.answered_at)
     if isinstance(after, ServiceSnapshot):
-        return replace(after, diff=difference(before.instances, after.instances)).at(now)
+        return replace(after, diff=difference(before.instances, after.instances), age=age)
     added = tuple(name for name in after.services if name not in before.services)
     removed = tuple(name for name in before.services if name not in after.services)
-    return replace(after, added=added, removed=removed).at(now)
+    return replace(after, added=added, removed=removed, age=age)
 
 
 class AsyncCaller:

@@ -41,10 +41,12 @@ ROUND: Final = 15.0
 """Seconds within which every question has its turn when there are more than may wait at once."""
 SPARE: Final = 4
 """Connections of the budget that are kept from waiting, so that first answers and confirmations need not queue."""
-PROBE_EVERY: Final = 8.0
+PROBE_EVERY: Final = 5.0
+"""Agents leave a frozen server after 6 s or more. What has waited there is never answered, so the gap must be seen."""
 PROBE_SOON: Final = 1.0
-PROBE_PAUSE: Final = 5.0
+PROBE_PAUSE: Final = 4.5
 PROBE_PATIENCE: Final = 4.0
+PROBE_SLOW: Final = 1.0
 TOKEN_LOOK: Final = 1.0
 ACLS_KNOWN: Final = 60.0
 HIDDEN: Final = "access is controlled here, and perhaps the token may not see it: service:read and node:read are needed"
@@ -307,6 +309,7 @@ class Hub:
 
     async def _probe(self) -> None:
         """Asks who leads: agents go on answering 200 with old lists when nobody does."""
+        begun = time.monotonic()
         try:
             reply = await self._exchanger.reply(consul.status.leader(), within=PROBE_PATIENCE)
             trouble = "" if consul.status.leader().read(reply) else "the servers have no leader"
@@ -319,6 +322,9 @@ class Hub:
         except ConsulAccessError as error:
             log.debug("who leads cannot be asked here: %s", error)
             trouble = ""
+        except Exception:  # such as a token function's own
+            log.exception("asking who leads failed in a way that was not foreseen; the watches go on")
+            trouble = ""
         finally:
             self._probing = False
             self._probed_at = time.monotonic()
@@ -326,7 +332,17 @@ class Hub:
             self._bell.ring()
         if trouble:
             self._probe_at = self._probed_at + PROBE_SOON
+        elif self._trouble or self._probed_at - begun > PROBE_SLOW:
+            self._ask_anew()
         self._judged(trouble)
+
+    def _ask_anew(self) -> None:
+        """Servers were stuck. Agents move on to others, but what waits at a frozen one is not moved with them."""
+        now = time.monotonic()
+        for question in self._questions.values():
+            if question.scope is not None and question.waits:
+                question.rule.anew(now)
+                question.scope.cancel()
 
     def _judged(self, trouble: str) -> None:
         if trouble and not self._trouble:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["make_hub"]
+
+log = logging.getLogger("consul_access")
 
 WAIT = 55.0
 """Seconds: few requests, and still less than what proxies call an idle connection."""
@@ -65,7 +68,11 @@ def _for_tasks(given: Any, places: int) -> httpx.AsyncBaseTransport | None:
 
 def _mark(source: TokenSource) -> int:
     """A number for the token; 0 when only an async function could tell it."""
-    token = source.read()
+    try:
+        token = source.read()
+    except Exception:  # a user's function; whoever sends a call hears of it
+        log.debug("the token cannot be told", exc_info=True)
+        return 0
     if token is None or isinstance(token, str):
         return hash(token)
     if inspect.iscoroutine(token):

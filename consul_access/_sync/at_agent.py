@@ -97,6 +97,11 @@ class AtAgent:
         return Address(self._agent.ip or self._agent.address.host, self._agent.address.port)
 
     @property
+    def owes(self) -> bool:
+        """Whether copies may be left at former agents."""
+        return bool(self._orphans)
+
+    @property
     def _within(self) -> float:
         """Seconds for one question: as long as a heartbeat may be late, so that a frozen agent is noticed by then."""
         return max(2.0, beat_interval(self.definition) or 5.0)
@@ -221,10 +226,11 @@ class AtAgent:
 
     def confirm(self) -> bool:
         """Agents answer 200 also when the servers will never hear of a registration."""
-        nodes = self._shown_at() - self._orphans.nodes
-        if self.node not in nodes:
-            self.node = next(iter(nodes)) if len(nodes) == 1 else self._node_at(self._agent)
-        if self.node not in nodes:
+        nodes = self._shown_at()
+        if not self.node:
+            self.node = self._node_at(self._agent)
+        # Other nodes may have the same id: it is unique at one agent only.
+        if (self.node not in nodes) if self.node else not (nodes - self._orphans.nodes):
             return False
         self._orphans.come_home(self.node, self._agent)
         self._warn_of_servers()
@@ -239,11 +245,11 @@ class AtAgent:
     def _node_at(self, place: Target, *, within: float = HANGING) -> str:
         """The name of the node whose agent answers there; empty when the token may not know."""
         with contextlib.suppress(PermissionDenied):
-            return (self._access.send(consul.agent.about(), target=place, within=within)).node_name
-        with contextlib.suppress(PermissionDenied):
             call = consul.agent.checks(service_id=self.definition.id)
-            checks = self._access.send(call, target=place, within=within)
-            return next((check.node for check in checks.values()), "")
+            for check in (self._access.send(call, target=place, within=within)).values():
+                return check.node
+        with contextlib.suppress(PermissionDenied):  # a longer answer, for which a service's token is not enough
+            return (self._access.send(consul.agent.about(), target=place, within=within)).node_name
         return ""
 
     def _place_of(self, node: str) -> Target | None:
@@ -306,35 +312,53 @@ class AtAgent:
     def clean(self) -> float | None:
         """Removes the copies at former agents, as far as these answer, and what the catalog shows of them."""
         for orphan in self._orphans:
-            self._cleaned(orphan, GLANCE)
+            self._cleaned(orphan)
         return self._orphans.pause(time.monotonic())
 
-    def _cleaned(self, orphan: Orphan, within: float) -> None:
+    def _cleaned(self, orphan: Orphan) -> None:
         if not self.node:  # before it is known which copy is the living one, none is removed
-            self.node = self._node_at(self._agent, within=within)
-        held = None if orphan.place is None else self._removed_at(orphan.place, within)
-        shown = bool(orphan.node) and orphan.node in self._shown_at(within=HANGING)
-        if shown:
-            call = consul.catalog.deregister(orphan.node, self.definition.id)
-            self._access.send(call, target=self._agent, within=HANGING)
-        if self._orphans.seen(orphan, held=held, shown=shown, now=time.monotonic()):
-            agent = "" if held is False else "; its agent does not answer yet and is asked again"
-            self._tell("orphan_removed", f"the catalog no longer shows the copy at {orphan}{agent}")
+            self.node = self._node_at(self._agent, within=GLANCE)
+        if not self.node:
+            return
+        if orphan.node == self.node:  # it was another way to the same agent
+            self._orphans.come_home(orphan.node, orphan.place)
+            return
+        held = None
+        if orphan.place is not None:
+            held = self._held_at(orphan.place)
+        self._settled(orphan, held, self._agent)
 
-    def _removed_at(self, place: Target, within: float) -> bool | None:
-        """Deregisters at a former agent: whether it still holds the copy, None when that cannot be told."""
+    def _held_at(self, place: Target) -> bool | None:
+        """Deregisters at a former agent, unless the living copy is there."""
         try:
-            there = self._node_at(place, within=within)
-            if not self.node or there == self.node:  # another way to the agent where the living copy is
-                return None if not self.node else False
-            self._access.send(consul.agent.deregister(self.definition.id), target=place, within=within)
-            self._access.send(consul.agent.service(self.definition.id), target=place, within=within)
+            if self._node_at(place, within=GLANCE) == self.node:
+                return False
+        except ConsulAccessError as error:
+            log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
+            return None
+        return self._removed_at(place)
+
+    def _removed_at(self, place: Target) -> bool | None:
+        """Deregisters: whether the copy is still held after that, None when that cannot be told."""
+        try:
+            self._access.send(consul.agent.deregister(self.definition.id), target=place, within=GLANCE)
+            self._access.send(consul.agent.service(self.definition.id), target=place, within=GLANCE)
         except NotFound:
             return False
         except ConsulAccessError as error:
             log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
             return None
         return True
+
+    def _settled(self, orphan: Orphan, held: bool | None, asked: Target) -> None:
+        """Takes what the catalog shows of it out, and notes how it stands."""
+        shown = bool(orphan.node) and orphan.node in self._shown_at(asked, within=HANGING)
+        if shown:
+            call = consul.catalog.deregister(orphan.node, self.definition.id)
+            self._access.send(call, target=asked, within=HANGING)
+        if self._orphans.seen(orphan, held=held, shown=shown, now=time.monotonic()):
+            agent = "" if held is False else "; its agent does not answer yet and is asked again"
+            self._tell("orphan_removed", f"the catalog no longer shows the copy at {orphan}{agent}")
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -353,22 +377,31 @@ class AtAgent:
         """Deregisters at the agent, sees that the catalog agrees, and removes what was left elsewhere."""
         try:
             removed = self._gone(self._agent, deadline)
+            return self._gone_from_the_catalog(removed, deadline)
         except Unavailable:
             if self.may_move:
                 self._gone_without_its_agent(deadline)
             raise
-        removed = self._gone_from_the_catalog(removed, deadline)
-        for orphan in self._orphans:
-            if time.monotonic() < deadline:
-                self._cleaned(orphan, GLANCE)
-                self._cleaned(orphan, GLANCE)  # and looks whether that has helped
-        left = [str(orphan) for orphan in self._orphans]
-        if left:
-            raise StillThere(
-                f"the agent of {', '.join(left)}, where {self.definition.id} was registered before, has not answered; "
-                "with its data it would bring the service back"
+        finally:
+            for orphan in self._orphans:
+                self._gone_at_last(orphan, deadline)
+
+    def _gone_at_last(self, orphan: Orphan, deadline: float) -> None:
+        """Nothing lives any more, so whatever holds a copy is told to forget it."""
+        held = None
+        with contextlib.suppress(ConsulAccessError):  # what cannot be done now is said
+            for _ in range(2):  # the second time sees whether that has helped
+                if time.monotonic() < deadline:
+                    held = None if orphan.place is None else self._removed_at(orphan.place)
+                    self._settled(orphan, held, self._agent)
+        if held is not False:
+            log.warning(
+                "%s was registered at %s before, whose agent has not answered; with its data it would bring the "
+                "service back: %s",
+                self.definition.id,
+                orphan,
+                self.consequence(),
             )
-        return removed
 
     def _gone(self, agent: Target, deadline: float) -> bool:
         """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""
@@ -448,14 +481,22 @@ class AtAgent:
         try:
             send(call, target=self._agent, within=within)
             if not certain:
-                # The registration was on its way when the end came, and may arrive after its end.
-                send(consul.agent.service(self.definition.id), target=self._agent, within=within)
-                send(call, target=self._agent, within=max(0.1, deadline - time.monotonic()))
+                self._await_it(send, deadline)
         finally:
             for orphan in self._orphans:
                 with contextlib.suppress(ConsulAccessError):  # what could be done is done
                     if orphan.place is not None:
                         send(call, target=orphan.place, within=max(0.1, min(GLANCE, deadline - time.monotonic())))
+
+    def _await_it(self, send: Callable[..., Any], deadline: float) -> None:
+        """The registration was on its way when the end came, and may arrive after its end."""
+        for pause in (0.0, 0.05, 0.1, 0.2):
+            time.sleep(pause)
+            left = max(0.1, deadline - time.monotonic())
+            with contextlib.suppress(NotFound):
+                send(consul.agent.service(self.definition.id), target=self._agent, within=left)
+                send(consul.agent.deregister(self.definition.id), target=self._agent, within=left)
+                return
 
     def consequence(self) -> str:
         """Whether the agent will remove it by itself."""

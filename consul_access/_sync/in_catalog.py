@@ -45,6 +45,7 @@ class InCatalog:
 
     definition: ServiceDefinition
     may_move = False
+    owes = False
 
     def __init__(
         self,

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -32,6 +34,8 @@ __all__ = ["Keeper"]
 log = logging.getLogger("consul_access")
 
 LOUD = {"lost", "missed", "unseen", "left_behind", "relocated", "wrong_agent"}
+LONGEST_CALL = 15.0
+"""Seconds that the worker may still need after the end; every call of its is shorter."""
 SHORTEST_WATCH = 1.0
 """Seconds below which waiting for a change would cost more than it tells."""
 
@@ -140,6 +144,9 @@ class Keeper:
         """
         if self.state is not KeeperState.STOPPED:
             return self
+        if self._worker is not None:  # of an earlier life, which may still wait for an answer
+            self._worker.join(LONGEST_CALL)
+        _prepare()
         place = self._make_place(self._hear)
         place.settle(fail_fast=self._fail_fast)
         beat = beat_interval(place.definition)
@@ -149,10 +156,10 @@ class Keeper:
         self._rule = Keeping(
             place.definition.id, beat, spread=random.uniform, now=time.monotonic(), moves=place.may_move
         )
-        self._process = os.getpid()
         self._ending = exits.Once()
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._over = False
+        self._process = os.getpid()  # from here on it can be stopped, also by another thread
         exits.add(self, self._farewell)
         try:
             self._first()
@@ -251,21 +258,14 @@ class Keeper:
             return self._stopping.wait(seconds)
         self._watching = True
         try:
-            differs = self._at().watch(seconds)
-            events = [] if differs is None else self._rule.gone(time.monotonic(), differs)
-        except NotFound as error:
-            events = self._rule.gone(time.monotonic(), str(error))
-        except ConsulAccessError as error:
-            events = self._rule.failed(Step.LOOK, time.monotonic(), str(error))
+            self._perform(Step.LOOK, watching=seconds)
         finally:
             self._watching = False
-        if not self._over:
-            self._tell(events)
         return self._over
 
-    def _perform(self, step: Step) -> None:
+    def _perform(self, step: Step, *, watching: float = 0.0) -> None:
         try:
-            events = self._steps(step)
+            events = self._watches(watching) if watching else self._steps(step)
         except NotFound as error:
             events = self._rule.gone(time.monotonic(), str(error))
         except ConsulAccessError as error:
@@ -275,6 +275,10 @@ class Keeper:
             events = self._rule.failed(step, time.monotonic(), repr(error))
         if not self._over:
             self._tell(events)
+
+    def _watches(self, seconds: float) -> list[KeeperEvent]:
+        differs = self._at().watch(seconds)
+        return [] if differs is None else self._rule.gone(time.monotonic(), differs)
 
     def _steps(self, step: Step) -> list[KeeperEvent]:
         match step:
@@ -301,7 +305,10 @@ class Keeper:
             place.take_back()
             return
         self._ok()
-        self._tell(self._rule.registered(time.monotonic()))
+        events = self._rule.registered(time.monotonic())
+        if place.owes:
+            self._rule.owes(time.monotonic())
+        self._tell(events)
 
     def _beats(self) -> list[KeeperEvent]:
         status, output = self._reported()
@@ -414,6 +421,14 @@ class Keeper:
                 settled(self._on_event(event))
             except Exception:
                 log.exception("on_event failed; the keeper goes on")
+
+
+def _prepare() -> None:
+    """Loads what the farewell needs: a signal may come in the middle of an import, and then that would be half done."""
+    for module in ("consul.agent", "consul.catalog", "rules.versions", "_sync.consul"):
+        import_module(f"consul_access.{module}")
+    import_module("tenacity")
+    codecs.lookup("idna")  # as the first look-up of any address does
 
 
 UNSEEN = (

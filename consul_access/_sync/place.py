@@ -51,6 +51,11 @@ class Place(Protocol):
         """Whether there may be another agent to go to."""
         ...
 
+    @property
+    def owes(self) -> bool:
+        """Whether copies may be left at former agents."""
+        ...
+
     def settle(self, *, fail_fast: bool) -> None:
         """Chooses whom to ask, and completes the definition."""
         ...

@@ -150,17 +150,20 @@ def services() -> Call[dict[str, AgentService]]:
     return Call(name="agent.services", method="GET", path="/v1/agent/services", read=partial(decode, _SERVICES))
 
 
-def checks(*, service_id: str | None = None) -> Call[dict[str, Check]]:
-    """The checks at this agent, by id.
+def checks(*, service_id: str | None = None, service_name: str | None = None) -> Call[dict[str, Check]]:
+    """The checks at this agent, by id. Their output is the newest there is.
 
     Args:
-        service_id: only those of this service.
+        service_id: only those of the service with this id.
+        service_name: only those of the services with this name.
     """
+    wanted = (("ServiceID", service_id), ("ServiceName", service_name))
+    conditions = [f"{field} == {quoted(value)}" for field, value in wanted if value is not None]
     return Call(
         name="agent.checks",
         method="GET",
         path="/v1/agent/checks",
-        query=() if service_id is None else (("filter", f"ServiceID == {quoted(service_id)}"),),
+        query=(("filter", " and ".join(conditions)),) if conditions else (),
         read=partial(decode, _CHECKS),
     )
 

@@ -318,6 +318,7 @@ class AgentInfo(_Entry):
 
     version: str
     node_name: Text = ""
+    node_id: Text = Field("", alias="NodeID")
     datacenter: Text = ""
     server: bool = False
 

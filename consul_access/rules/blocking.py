@@ -36,6 +36,7 @@ LONG_CAP: Final = 15.0
 REFUSED_PAUSE: Final = 5.0
 REFUSED_CAP: Final = 60.0
 LOOK_AGAIN: Final = 4.0
+ANEW_WITHIN: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class BlockingQuery:
     __slots__ = (
         "_asked",
         "_asked_at",
+        "_excused",
         "_failing_since",
         "_failures",
         "_news",
@@ -89,6 +91,7 @@ class BlockingQuery:
         self._wait = wait
         self._asked = Ask(None, wait)
         self._asked_at = now
+        self._excused = False
         self._news = _Bucket(BURST, LEAST_PAUSE, now)
         self._patience = _Bucket(CALM, CALM_REFILL, now)
         self._failures = self._refusals = 0
@@ -117,12 +120,13 @@ class BlockingQuery:
         self._failures = self._refusals = 0
         before = self.index
         self._follow(index)
+        excused, self._excused = self._excused, False
         self.due = now
         if changed:
             if not self._news.takes(now):
                 self.due = now + self._least()
                 self._news.empty(self.due)
-        elif self._asked.index is None or now - self._asked_at < 0.9 * self._asked.wait:
+        elif not excused and (self._asked.index is None or now - self._asked_at < 0.9 * self._asked.wait):
             if self._patience.takes(now):
                 self.due = now + self._least()
             else:
@@ -150,6 +154,12 @@ class BlockingQuery:
         """The answer is not believed: look again in a few seconds, at once and not waiting for anything."""
         self.index = 0
         self.due = now + self._spread(LOOK_AGAIN / 2, LOOK_AGAIN)
+
+    def anew(self, now: float) -> None:
+        """What it waits for may never be answered: it begins with a plain read, within a second."""
+        self.index = 0
+        self._excused = True
+        self.due = now + self._spread(0.0, ANEW_WITHIN)
 
     def hasten(self, now: float) -> None:
         """What it was refused for has changed: try at once."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Final, Self
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self
 
 from consul_access.models.checks import TtlCheck
 from consul_access.models.durations import seconds
@@ -25,8 +26,9 @@ LOOK_EVERY: Final = 5.0
 FIRST_LOOK: Final = 1.0
 """Seconds from a registration to the first look: who else wants the id is mostly starting, too."""
 LONGEST_PAUSE: Final = 5.0
-UNSEEN_AFTER: Final = 20.0
-"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it."""
+UNSEEN_AFTER: Final = 10.0
+"""A registration that the catalog does not show for so long is reported: the agent accepted it, nobody can find it.
+Servers without a quorum take 7 s for each answer, the registration's too, and the cause is to be told within 30 s."""
 MOVE_EVERY: Final = 1.0
 """Seconds between two questions to others about an agent that does not answer."""
 CONTEST_WINDOW: Final = 60.0
@@ -81,6 +83,23 @@ class Step(IntEnum):
     CONFIRM = 4
     CLEAN = 5
     """Removes the copy at an agent that it was moved away from."""
+
+
+P = ParamSpec("P")
+
+
+def _while_it_lasts(
+    method: Callable[Concatenate[Keeping, P], list[KeeperEvent]],
+) -> Callable[Concatenate[Keeping, P], list[KeeperEvent]]:
+    """Once it is ending, no answer that comes late changes anything any more."""
+
+    @wraps(method)
+    def guarded(self: Keeping, /, *args: P.args, **kwargs: P.kwargs) -> list[KeeperEvent]:
+        if self.state in (KeeperState.DRAINING, KeeperState.STOPPED):
+            return []
+        return method(self, *args, **kwargs)
+
+    return guarded
 
 
 class Keeping:
@@ -144,6 +163,7 @@ class Keeping:
         """Whether the agent has accepted it at least once."""
         return self._registered_before
 
+    @_while_it_lasts
     def registered(self, now: float) -> list[KeeperEvent]:
         """The agent has accepted the registration."""
         again = self._registered_before
@@ -160,12 +180,14 @@ class Keeping:
             self._due[Step.BEAT] = now
         return [self._event("registered_again" if again else "registered")]
 
+    @_while_it_lasts
     def succeeded(self, step: Step, now: float) -> list[KeeperEvent]:
         """A heartbeat was taken, or the agent's copy is as it should be."""
         interval = self._beat if step is Step.BEAT else LOOK_EVERY
         self._due[step] = now + self._jittered(interval or LOOK_EVERY)
         return self._answered()
 
+    @_while_it_lasts
     def seen(self) -> list[KeeperEvent]:
         """The catalog shows it."""
         self._due.pop(Step.CONFIRM, None)
@@ -174,6 +196,7 @@ class Keeping:
         self.state = KeeperState.REGISTERED
         return [self._event("visible")]
 
+    @_while_it_lasts
     def unseen(self, now: float, cause: str) -> list[KeeperEvent]:
         """The catalog does not show it yet, or cannot be asked."""
         self._looks_in_vain += 1
@@ -183,6 +206,7 @@ class Keeping:
         self._unseen_since = None  # it is said once
         return [self._event("unseen", cause)]
 
+    @_while_it_lasts
     def gone(self, now: float, cause: str) -> list[KeeperEvent]:
         """The agent has forgotten it, or holds something else under its id."""
         self._losses = [when for when in self._losses if now - when < CONTEST_WINDOW]
@@ -194,6 +218,7 @@ class Keeping:
         self.state = KeeperState.LOST
         return [self._event("lost", cause)]
 
+    @_while_it_lasts
     def failed(self, step: Step, now: float, cause: str) -> list[KeeperEvent]:
         """No answer, or one that says nothing about the registration. It is tried again, for ever."""
         self.misses += 1
@@ -203,7 +228,7 @@ class Keeping:
             self._due.setdefault(Step.MOVE, now + self._jittered(MOVE_EVERY))
         longest = min(LONGEST_PAUSE, self._beat or LONGEST_PAUSE)
         self._due[step] = now + self._spread(0.05, max(0.05, min(longest, 0.1 * 2.0 ** min(self.misses, 30))))
-        if self.state in (KeeperState.REGISTERED, KeeperState.PENDING) and self._registered_before:
+        if self.state is KeeperState.REGISTERED:  # one that nobody could find yet is still pending
             self.state = KeeperState.RENEWING
         return [self._event("missed", cause)] if self.misses == 1 else []
 
@@ -211,11 +236,13 @@ class Keeping:
         """Seconds since the agent was first found not to answer; 0 while it does."""
         return 0.0 if self._away_since is None else now - self._away_since
 
+    @_while_it_lasts
     def stayed(self, now: float) -> list[KeeperEvent]:
         """The others were asked, and the agent is not gone for good, as far as they know."""
         self._due[Step.MOVE] = now + self._jittered(min(LONGEST_PAUSE, max(MOVE_EVERY, self.away(now) / 60)))
         return []
 
+    @_while_it_lasts
     def moved(self, now: float, cause: str) -> list[KeeperEvent]:
         """The agent is gone for good; it is to be registered at another one, and the copy here is owed a removal."""
         self._due = {Step.REGISTER: now, Step.CLEAN: now + self._jittered(MOVE_EVERY)}
@@ -227,6 +254,7 @@ class Keeping:
         """A copy was left somewhere else, without a move."""
         self._due[Step.CLEAN] = now
 
+    @_while_it_lasts
     def cleaned(self, now: float, pause: float | None) -> list[KeeperEvent]:
         """The former agents were seen to; again after that pause, or never when nothing is owed any more."""
         if pause is None:

@@ -34,6 +34,7 @@ SAID: list[tuple[int, str, type[ConsulAccessError]]] = [
     (404, 'Unknown service ID "web-1". Ensure that the service ID is passed, not the service name.', UnknownService),
     (500, 'Unknown service "zzz"', UnknownService),
     (500, 'Unknown service {"zzz" {}}', UnknownService),
+    (500, 'failed inserting check: Missing service registration on node "consul-access"', UnknownService),
     (404, "Query not found", NotFound),
     (404, "", NotFound),
     (404, "404 page not found", NotFound),

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 
+import httpx
 import pytest
 
 from consul_access import (
@@ -533,3 +534,95 @@ def _check(agent):
 def _maintained(agent):
     check = agent.read("/v1/agent/checks").get("_service_maintenance:orders-1", {})
     return check.get("Status"), "orders-1" in agent.read("/v1/agent/services")
+
+
+# --- waiting for changes at the agent ---------------------------------------------------------------------
+
+
+def test_without_a_heartbeat_a_deleted_registration_is_noticed_at_once(face, consul, told):
+    async def story():
+        async with face.access(url=consul.url) as access:
+            async with access.registered("orders", port=8080, check=None, id="orders-1") as keeper:
+                await face.eventually(lambda: keeper._watching, what="it waits for a change")
+                consul.request("PUT", "/v1/agent/service/deregister/orders-1")
+                _, after = await face.eventually(lambda: passing(consul), within=AGENT)
+                told("back after", after)
+                assert keeper.re_registrations == 1
+
+    face.run(story)
+
+
+def test_a_changed_definition_is_noticed_at_once(face, consul, told):
+    async def story():
+        async with face.access(url=consul.url) as access:
+            async with access.registered("orders", port=8080, check=None, id="orders-1") as keeper:
+                await face.eventually(lambda: keeper._watching, what="it waits for a change")
+                consul.request("PUT", "/v1/agent/service/register", {"ID": "orders-1", "Name": "orders", "Port": 9})
+                _, after = await face.eventually(lambda: keeper.re_registrations == 1, within=AGENT)
+                told("back after", after)
+                assert consul.read("/v1/agent/service/orders-1")["Port"] == 8080
+
+    face.run(story)
+
+
+def test_an_agent_that_dies_is_noticed_at_once_and_one_that_waits_is_ended_at_once(face, agents):
+    agent = agents()
+
+    async def story():
+        async with face.access(url=agent.url) as access:
+            async with access.registered("orders", port=8080, check=None, id="orders-1") as keeper:
+                await face.eventually(lambda: keeper._watching, what="it waits for a change")
+                agent.kill()
+                await face.eventually(lambda: keeper.misses, within=AGENT)
+                agent.run()
+                await face.eventually(lambda: keeper.state is KeeperState.REGISTERED and keeper._watching)
+                begun = time.monotonic()
+                assert await keeper.stop()
+                assert time.monotonic() - begun < 1
+
+    face.run(story)
+
+
+def test_at_most_16_keepers_of_a_client_hold_a_connection_for_it(face, consul):
+    async def story():
+        async with face.access(url=consul.url) as access:
+            keepers = [access.registered("orders", port=1000 + n, check=None, id=f"orders-{n}") for n in range(40)]
+            for keeper in keepers:
+                await keeper.start()
+            await face.eventually(lambda: sum(keeper._watching for keeper in keepers) == 16)
+            await face.sleep(2)
+            assert sum(keeper._watching for keeper in keepers) <= 16
+            assert access._transport._own.connections[0] <= 20
+            consul.request("PUT", "/v1/agent/service/deregister/orders-39")
+            await face.eventually(lambda: keepers[39].re_registrations == 1, within=5 + AGENT)  # by the next look
+            for keeper in keepers:
+                assert await keeper.stop()
+            assert len(access._seats) == 16
+
+    face.run(story)
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_where_the_agent_cannot_wait_it_is_looked_at_every_few_seconds(face, consul, hashed):
+    """An agent, or a proxy before it, that tells no hash, and one that tells one and does not wait."""
+    asked = []
+
+    def answer(request):
+        path = request.url.raw_path.decode()
+        if path.startswith("/v1/agent/service/orders-1"):
+            asked.append(path)
+            path = path.partition("?")[0]
+        status, text = consul.request(request.method, path, request.content)
+        if not hashed and path.startswith("/v1/agent/service/orders-1") and status == 200:
+            text = json.dumps({key: value for key, value in json.loads(text).items() if key != "ContentHash"})
+        return httpx.Response(status, text=text)
+
+    async def story():
+        async with face.access(url=consul.url, transport=face.transport(answer)) as access:
+            async with access.registered("orders", port=8080, check=None, id="orders-1") as keeper:
+                await face.sleep(2.5)
+                assert len(asked) <= 4
+                consul.request("PUT", "/v1/agent/service/deregister/orders-1")
+                await face.eventually(lambda: keeper.re_registrations == 1, within=5 + AGENT)
+
+    face.run(story)

@@ -34,6 +34,7 @@ ready()
 while True:
     time.sleep(60)
 """
+BEATING = 'ConsulAccess().registered("orders", port=8080, id="orders-1", check=TtlCheck(1))'
 
 
 class Counting:
@@ -42,6 +43,12 @@ class Counting:
     def __init__(self, agent):
         self.deregistrations = 0
         self.refuse_next = False
+        self.held = threading.Event()
+        """Heartbeats are held back while it is not set."""
+        self.held.set()
+        self.holding = threading.Event()
+        self.may_pass = threading.Event()
+        self.may_pass.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,8 +56,12 @@ class Counting:
 
             def _pass(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.path.startswith("/v1/agent/check/update/") and not outer.held.is_set():
+                    outer.holding.set()
+                    outer.held.wait(10)
                 if self.path.startswith("/v1/agent/service/deregister/"):
                     outer.deregistrations += 1
+                    outer.may_pass.wait(5)
                     if outer.refuse_next:
                         outer.refuse_next = False
                         self._answer(500, b"No cluster leader")
@@ -176,6 +187,21 @@ def test_l08_sigterm_twice(consul, counting):
     assert gone_once(consul, counting)
 
 
+def test_l08_the_second_sigterm_while_the_first_is_deregistering(consul, counting):
+    """The agent refuses the first try after the second signal: whoever died by that makes no second one."""
+    counting.may_pass.clear()
+    counting.refuse_next = True
+    with running(FOREVER, counting.address) as process:
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: counting.deregistrations)
+        process.send_signal(signal.SIGTERM)
+        counting.may_pass.set()
+        returned, errors = ended(process)
+    assert (returned, errors) == (-signal.SIGTERM, "")
+    assert consul.read("/v1/agent/services") == {}
+    assert counting.deregistrations == 2
+
+
 def test_sigterm_during_the_drain_lets_it_end_first(consul, counting):
     with running("with kept(drain=1): ready()\nprint('not reached', flush=True)", counting.address) as process:
         eventually(lambda: "_service_maintenance:orders-1" in consul.read("/v1/agent/checks"))
@@ -198,6 +224,52 @@ def test_sigterm_in_the_middle_of_registering(consul, counting):
             returned, errors = ended(process)
         assert (returned, errors) == (-signal.SIGTERM, "")
         assert consul.read("/v1/agent/services") == {}, moment
+
+
+def test_sigterm_in_the_middle_of_a_heartbeat(consul, counting):
+    """The heartbeat arrives after the deregistration, and changes nothing any more."""
+    with running(FOREVER.replace("kept()", BEATING), counting.address) as process:
+        counting.held.clear()
+        assert counting.holding.wait(5)
+        process.send_signal(signal.SIGTERM)
+        returned, errors = ended(process)
+        counting.held.set()
+    assert (returned, errors) == (-signal.SIGTERM, "")
+    assert gone_once(consul, counting)
+    time.sleep(0.2)  # for the heartbeat that was held
+    assert consul.read("/v1/agent/services") == {}
+
+
+def test_each_worker_of_a_pre_forking_server_registers_its_own(consul):
+    """As gunicorn with --preload does: the client is made before the fork, each worker registers after it."""
+    program = """
+access = ConsulAccess()
+parent = access.registered("parent", port=8080, id="parent", check=TtlCheck(30)).start()
+def work(number):
+    with access.registered("orders", port=8080, id=f"orders-{number}", check=TtlCheck(3)):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        time.sleep(60)
+workers = []
+for number in (1, 2):
+    pid = os.fork()
+    if not pid:
+        work(number)
+    workers.append(pid)
+while len(access.search_service("orders")) < 2:
+    time.sleep(0.01)
+ready()
+for pid in workers:
+    time.sleep(4)
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
+    print(sorted(entry.service.id for entry in access.health("orders", policy="passing")), flush=True)
+parent.stop()
+"""
+    with running(program, consul.address) as process:
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert output.splitlines() == ["['orders-2']", "[]"]
+    assert consul.read("/v1/agent/services") == {}
 
 
 def test_l12_a_handler_that_is_already_there_is_left_alone(consul, counting):

@@ -180,6 +180,18 @@ def test_what_is_not_believed_is_looked_at_again_in_seconds():
     assert rule.ask(rule.due).index is None
 
 
+@given(st.integers(0, 99))
+def test_what_begins_anew_reads_within_a_second_and_then_waits_at_once(seed):
+    rule = query(seed)
+    for _ in run(rule, [at_once(9, changed=True), at_once(9), at_once(9)]):
+        pass
+    rule.anew(100.0)
+    assert 100 <= rule.due <= 101
+    asked = list(run(rule, [at_once(9), at_once(9)]))
+    assert [ask.index for _, ask in asked] == [None, 9]
+    assert asked[1][0] - asked[0][0] < 0.01
+
+
 def test_queries_that_take_turns_wait_no_longer_than_they_are_told():
     rule = query()
     assert rule.ask(0.0, longest=3.0).wait == 3.0

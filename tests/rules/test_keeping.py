@@ -129,6 +129,15 @@ def test_what_is_ending_has_nothing_left_to_do(script, seed):
         pass
     assert kinds(rule.draining()) == ["draining"]
     assert rule.next(0.0) is None
+    late = [
+        rule.gone(0.0, "an answer that comes late"),
+        rule.failed(Step.BEAT, 0.0, "another"),
+        rule.succeeded(Step.LOOK, 0.0),
+        rule.registered(0.0),
+        rule.moved(0.0, "a third"),
+    ]
+    assert late == [[]] * 5
+    assert rule.next(0.0) is None
     assert kinds(rule.stopped()) == ["deregistered"]
     assert rule.next(NEVER) is None
     assert rule.state is KeeperState.STOPPED
@@ -160,7 +169,7 @@ def test_the_first_losses_are_repaired_at_once_and_a_contested_id_ever_more_slow
     assert rule.re_registrations == 8
 
 
-def test_what_the_catalog_does_not_show_is_reported_once_after_30_seconds():
+def test_what_the_catalog_does_not_show_is_reported_once_after_10_seconds():
     rule = keeping()
     rule.registered(0.0)
     now, told = 0.0, []

@@ -15,9 +15,10 @@ from tests.support.scripted import Connection, Recorded, ScriptedServer, Step, a
 
 def entry(number: int = 1, service: str = "orders", **fields: Any) -> dict[str, Any]:
     """An instance as the agent tells it."""
-    given = {"ID": f"{service}-{number}", "Service": service, "Address": f"10.0.0.{number}", "Port": 8000 + number}
+    place = f"{number // 250}.{number % 250}"
+    given = {"ID": f"{service}-{number}", "Service": service, "Address": f"10.0.{place}", "Port": 8000 + number}
     return {
-        "Node": {"ID": f"{number:08x}", "Node": f"node-{number}", "Address": f"10.0.1.{number}", "Datacenter": "dc1"},
+        "Node": {"ID": f"{number:08x}", "Node": f"node-{number}", "Address": f"10.1.{place}", "Datacenter": "dc1"},
         "Service": {"Tags": [], "Meta": {}, "Weights": {"Passing": 1, "Warning": 1}} | given | fields,
         "Checks": [],
     }

@@ -11,20 +11,28 @@ from consul_access import (
     AsyncKeeper,
     AsyncRegistration,
     AsyncRegistry,
+    AsyncResolver,
     Call,
     CatalogEntry,
     CheckStatus,
     ConsulAccess,
     Entries,
+    Explanation,
     F,
+    FindingCode,
     HealthEntry,
     HealthPolicy,
     HttpCheck,
     Keeper,
     KeeperState,
+    Reaped,
     Registration,
     Registry,
+    Resolver,
     ServiceInstance,
+    ServiceSnapshot,
+    ServicesSnapshot,
+    StalePolicy,
     TtlCheck,
 )
 
@@ -37,12 +45,33 @@ def threads(access: ConsulAccess) -> None:
     assert_type(access.catalog("web", datacenter="dc2"), Entries[CatalogEntry])
     assert_type(access.instances("web")[0].status, CheckStatus)
     assert_type(access.services()["web"], list[str])
+    assert_type(access.wait_for("web", at_least=2, timeout="1m", tags="a"), Entries[ServiceInstance])
+    assert_type(access.wait_for_all(["web"], on_progress=print), dict[str, Entries[ServiceInstance]])
+    assert_type(access.wait_for_all({"web": 2}, on_progress=lambda progress: progress.kind)["web"][0].port, int)
+    assert_type(access.explain("web", policy="any"), Explanation)
+    assert_type(access.explain("web").findings[0].code, FindingCode)
     assert_type(access.register_service("web", "10.0.0.5", 80, check=TtlCheck("15s")), Registration)
     assert_type(access.deregister_service("web-1"), bool)
     with access.registered("web", port=80, on_event=lambda event: event.kind, health=lambda: True) as keeper:
         assert_type(keeper, Keeper)
         assert_type(keeper.state, KeeperState)
         assert_type(keeper.last_ok, datetime | None)
+    with access.resolver("web", tags="a", stale=StalePolicy.keep_for(60), balancer="weighted") as web:
+        assert_type(web, Resolver)
+        assert_type(web.pick(key="k"), ServiceInstance)
+        assert_type(web.wait_ready(5, at_least=2), tuple[ServiceInstance, ...])
+        assert_type(web.snapshot(), ServiceSnapshot)
+    for snapshot in access.watch(["web", "db"], policy="any"):
+        assert_type(snapshot, ServiceSnapshot)
+        assert_type(snapshot.diff.added, tuple[ServiceInstance, ...])
+    for services in access.watch_services():
+        assert_type(services, ServicesSnapshot)
+    access.on_change("web", lambda snapshot: snapshot.index).stop()
+    with access.registered("web", "10.0.0.5", 80, mode="catalog", node="mine") as keeper:
+        assert_type(keeper.node, str)
+    access.registered("web", mode="magic")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    assert_type(access.instances("web", max_heartbeat_age="1m"), Entries[ServiceInstance])
+    assert_type(access.reap(older_than=600, dry_run=True), list[Reaped])
     assert_type(access.send(Call("raw", "GET", "/v1/status/leader", read=lambda reply: reply.status)), int)
     access.register_service("web", port=80, checks=[HttpCheck(path="/x"), TtlCheck(30)], meta={"a": "b"})
     access.instances("web", polcy="any")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
@@ -52,10 +81,18 @@ def threads(access: ConsulAccess) -> None:
 async def tasks(access: AsyncConsulAccess) -> None:
     assert_type(await access.search_service("web"), list[Address])
     assert_type(await access.instances("web"), Entries[ServiceInstance])
+    assert_type(await access.wait_for("web"), Entries[ServiceInstance])
+    assert_type((await access.explain("web")).is_discoverable, bool)
     assert_type(await access.register_service("web", "10.0.0.5", 80), AsyncRegistration)
     async with access.registered("web", port=80) as keeper:
         assert_type(keeper, AsyncKeeper)
         assert_type(await keeper.stop(), bool)
+    async with access.resolver("web") as web:
+        assert_type(web, AsyncResolver)
+        assert_type(web.pick(), ServiceInstance)
+        assert_type(await web.wait_ready(), tuple[ServiceInstance, ...])
+    async for snapshot in access.watch("web"):
+        assert_type(snapshot, ServiceSnapshot)
     async with access, await access.register_service("web", "10.0.0.5", 80) as registration:
         assert_type(await registration.deregister(), bool)
 

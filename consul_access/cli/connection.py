@@ -1,0 +1,60 @@
+"""Which Consul is asked: options that every command has, and the client they describe.
+
+A token never is an option: the command line of a process is there for everybody on the machine to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from consul_access.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from consul_access import ConsulAccess, Query
+
+__all__ = ["AgentAddr", "Datacenter", "HttpAddr", "Policy", "Tags", "TokenFile", "opened", "query"]
+
+_WHERE = "The agent: HOST:PORT, http(s)://HOST:PORT or unix:///PATH. [CONSUL_HTTP_ADDR, 127.0.0.1:8500]"
+
+HttpAddr: TypeAlias = Annotated[str | None, typer.Option("--http-addr", "--address", metavar="ADDR", help=_WHERE)]
+AgentAddr: TypeAlias = Annotated[str | None, typer.Option("--http-addr", metavar="ADDR", help=_WHERE)]
+"""Where `--address` means the service's own."""
+TokenFile: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="FILE", help="A file that holds the token. [CONSUL_HTTP_TOKEN_FILE]")
+]
+Datacenter: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="Asks another datacenter.")]
+Policy: TypeAlias = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Which are good enough: passing, passing_or_warning, service_checks_only, any."),
+]
+Tags: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="Only with this tag; with several, all of them.")
+]
+
+
+def opened(http_addr: str | None, token_file: str | None, datacenter: str | None = None) -> ConsulAccess:
+    """A client, as the options and otherwise the environment say.
+
+    Raises:
+        InvalidSettings: they cannot be used.
+    """
+    from consul_access import ConsulAccess, ConsulSettings
+
+    try:
+        settings = ConsulSettings.load(
+            addresses=None if http_addr is None else [http_addr], token_file=token_file, datacenter=datacenter
+        )
+    except InvalidSettings as error:
+        raise InvalidSettings(error.message.replace("addresses=", "--http-addr")) from error
+    return ConsulAccess(settings=settings)
+
+
+def query(policy: str, tags: Sequence[str] | None) -> Query:
+    """The options of a look-up."""
+    narrowed: Query = {"policy": policy}
+    if tags:
+        narrowed["tags"] = tags
+    return narrowed
