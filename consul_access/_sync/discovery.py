@@ -27,7 +27,7 @@ from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.query import Query
 from consul_access.rules.balancing import Balancer, balancer_named
-from consul_access.rules.calling import Course, FailedAttempt, How
+from consul_access.rules.calling import IDEMPOTENT, Course, FailedAttempt, How
 from consul_access.rules.ejecting import EjectingBalancer, EjectionPolicy
 from consul_access.rules.naming import ServiceNames, Wanted
 
@@ -213,6 +213,8 @@ class DiscoveryTransport(httpx.BaseTransport):
         host: whose name the instance sees in the Host header, and has to prove by its certificate: the `service`'s, as
             the URL has it, or that of its own `address`.
         key: what a `sticky` balancer sticks to, from the request.
+        whole: answers of at most so many bytes are read whole before they are handed over, if their request may be
+            repeated: then it is, also when the answer breaks in the middle. 64 KiB by default; 0 for never.
         connect: seconds for a connection to an instance at most; 2 by default, or less if the request says so.
         stale: for how long a list is used that the registry cannot confirm; for ever by default.
         ssl_context: for https; httpx's default one otherwise.
@@ -244,6 +246,7 @@ class DiscoveryTransport(httpx.BaseTransport):
         failing: Iterable[int] = (502, 503, 504),
         host: Literal["service", "address"] = "service",
         key: Callable[[httpx.Request], str | None] | None = None,
+        whole: int = 65_536,
         connect: float = 2.0,
         stale: StalePolicy | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -253,7 +256,7 @@ class DiscoveryTransport(httpx.BaseTransport):
         **query: Unpack[Query],
     ) -> None:
         if not hasattr(access, "close"):
-            raise InvalidInput(f"access= must be an ConsulAccess here, not a {type(access).__name__}")
+            raise InvalidInput(f"access= must be of the type ConsulAccess here, not {type(access).__name__}")
         if attempts < 1 or connect <= 0 or host not in ("service", "address"):
             raise InvalidInput(
                 f"attempts={attempts!r} must be 1 or more, connect={connect!r} more than 0, "
@@ -270,6 +273,7 @@ class DiscoveryTransport(httpx.BaseTransport):
         self._failing = frozenset(failing)
         self._names_service = host == "service"
         self._key = key
+        self._whole = whole
         self._connect = connect
         self._stale = stale
         self._ssl_context = ssl_context
@@ -347,33 +351,22 @@ class DiscoveryTransport(httpx.BaseTransport):
                 return _Attempt(service, pool, instance)
 
     def _send(
-        self,
-        attempt: _Attempt,
-        course: Course,
-        request: httpx.Request,
-        body: httpx.SyncByteStream,
+        self, attempt: _Attempt, course: Course, request: httpx.Request, body: httpx.SyncByteStream
     ) -> httpx.Response | None:
         """The response, or None when there is to be another attempt."""
         try:
             response = attempt.pool.transport.handle_request(self._outgoing(request, attempt, body))
+            attempt.answered(ok=response.status_code not in self._failing)
+            received = self._received(attempt, request, response)
         except Exception as error:
-            how = how_it_failed(error)
-            failed = attempt.failed(how, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-            attempt.ok = False if how.blames_the_instance else None
-            attempt.end(connected=how is not How.NOT_SENT)
-            if how is How.OUR_FAULT:
-                raise
-            if course.goes_on(failed, replayable=_is_fresh(body)):
+            if self._goes_on(error, attempt, course, body):
                 return None
             raise instances_failed(attempt.instance.service, request, course.failures) from error
         except BaseException:  # cancelled, on its way to the answer
             attempt.service.give_up(attempt.pool)
             attempt.end()
             raise
-        unfit = response.status_code in self._failing
-        attempt.answered(ok=not unfit)
-        received = _Received(cast("httpx.SyncByteStream", response.stream), attempt)
-        if unfit:
+        if response.status_code in self._failing:
             failed = attempt.failed(How.UNFIT, f"status {response.status_code}")
             if course.goes_on(failed, replayable=_is_fresh(body)):
                 received.close()
@@ -384,6 +377,33 @@ class DiscoveryTransport(httpx.BaseTransport):
             stream=received,
             extensions={**response.extensions, "instance": attempt.instance},
         )
+
+    def _goes_on(
+        self,
+        error: Exception,
+        attempt: _Attempt,
+        course: Course,
+        body: httpx.SyncByteStream,
+    ) -> bool:
+        """Whether there is to be another attempt after this error."""
+        how = how_it_failed(error)
+        failed = attempt.failed(how, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        attempt.ok = False if how.blames_the_instance else None
+        attempt.end(connected=how is not How.NOT_SENT)
+        if how is How.OUR_FAULT:
+            raise error
+        return course.goes_on(failed, replayable=_is_fresh(body))
+
+    def _received(self, attempt: _Attempt, request: httpx.Request, response: httpx.Response) -> httpx.SyncByteStream:
+        """The answer's body: whole when it is short and the request could be repeated, else as it comes."""
+        received = _Received(cast("httpx.SyncByteStream", response.stream), attempt)
+        length = response.headers.get("content-length", "")
+        if request.method not in IDEMPOTENT or not length.isdigit() or int(length) > self._whole:
+            return received
+        try:
+            return httpx.ByteStream(b"".join([part for part in received]))
+        finally:
+            received.close()
 
     def _outgoing(self, request: httpx.Request, attempt: _Attempt, body: httpx.SyncByteStream) -> httpx.Request:
         """The request, as it goes to the instance."""
