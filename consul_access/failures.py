@@ -1,9 +1,11 @@
 """What `DiscoveryTransport` raises, in httpx's family and in ours::
 
-httpx.TransportError
-└── InstancesFailed                            also a ConsulAccessError
-    ├── InstancesUnreachable (httpx.ConnectError)        no instance has seen the request, or there is none
-    └── InstancesTimedOut (httpx.TimeoutException)       the last one asked did not answer in time
+    httpx.TransportError
+    └── InstancesFailed                            also a ConsulAccessError
+        ├── InstancesUnreachable (httpx.ConnectError)        no instance has seen the request, or there is none
+        └── InstancesTimedOut (httpx.TimeoutException)       the last one asked did not answer in time
+
+So code that knows only httpx, and code that knows only this library, both catch them.
 """
 
 from __future__ import annotations

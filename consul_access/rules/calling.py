@@ -27,8 +27,9 @@ class How(Enum):
     BROKEN = "the connection broke"
     """It ended in the middle, or with what is no answer."""
     TIMED_OUT = "no answer in time"
+    """There was a connection, and silence on it."""
     UNFIT = "a status that says it cannot"
-    """It answered that it cannot serve now: 502, 503, 504."""
+    """It answered with 502, 503 or 504 (or what else was given as failing), so it cannot serve now."""
     OUR_FAULT = "a request that cannot be sent"
     """No instance could do better."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import os
 import random
 import ssl
 import threading
@@ -556,6 +558,45 @@ class TestComingAndGoing:
         assert min(cancelled[True], cancelled[False]) > 10
         for one in instances:
             assert one.accepted < 300
+
+    def test_a_forked_child_opens_connections_of_its_own(self, consul, serving):
+        names = {os.getpid(): "parent"}
+        serving("one")
+        with ConsulAccess(url=consul.url) as access, httpx.Client(transport=DiscoveryTransport(access)) as client:
+            client.get("http://orders/")  # a connection is open
+            child = os.fork()
+            mine = names.get(os.getpid(), "child")
+            try:
+                said = {client.get(f"http://orders/echo/{mine}").text for _ in range(200)}
+            except BaseException:  # a child must not go on with the tests
+                if not child:
+                    os._exit(2)
+                raise
+            if not child:
+                os._exit(0 if said == {"/echo/child"} else 1)
+            _, status = os.waitpid(child, 0)
+        assert said == {"/echo/parent"}
+        assert os.waitstatus_to_exitcode(status) == 0
+
+    def test_a_transport_for_each_instance_can_be_given_and_packed_answers_pass_as_they_are(self, face, consul):
+        consul.register("orders", id="one", address="10.0.0.5", port=80)
+        seen = []
+
+        def handler(request):
+            seen.append(request)
+            packed = gzip.compress(b"forty-two")
+            return httpx.Response(200, headers={"Content-Encoding": "gzip"}, content=packed)
+
+        async def story():
+            async with calling(face, consul, connections=lambda: face.transport(handler)) as client:
+                response = await client.get("http://orders/a%2Fb?q=1", timeout=httpx.Timeout(7, connect=0.5))
+                assert response.text == "forty-two"
+                await client.get("http://orders/", timeout=None)
+
+        face.run(story)
+        assert str(seen[0].url) == "http://10.0.0.5/a%2Fb?q=1"
+        assert seen[0].extensions["timeout"] == {"connect": 0.5, "read": 7, "write": 7, "pool": 7}
+        assert seen[1].extensions["timeout"] == {"connect": 2.0, "read": None, "write": None, "pool": None}
 
 
 class Replacing:

@@ -32,7 +32,7 @@ class Serving:
 
     `/status/503` answers so; `/break` closes the connection after it has read the request; `/slow?seconds=1` takes its
     time; `/stream?mib=8` sends so much; `/hash` answers with the length and hash of what it was sent; `/cut` promises
-    more than it sends; everything else answers with its name.
+    more than it sends; `/echo/...` answers with its path; everything else answers with its name.
     """
 
     def __init__(self, name: str, *, context: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -120,7 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         time.sleep(options.get("seconds", 0))
         told = url.path.removeprefix("/status/")
-        self.answer(self.instance.name.encode(), int(told) if told.isdigit() else self.instance.status)
+        said = url.path if url.path.startswith("/echo/") else self.instance.name
+        self.answer(said.encode(), int(told) if told.isdigit() else self.instance.status)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve  # noqa: N815
 
