@@ -526,38 +526,36 @@ class TestComingAndGoing:
 
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_requests_cancelled_at_any_moment_leave_nothing_behind(self, consul, serving, backend, record_property):
-        instances = [serving("one"), serving("two")]
+        """In a request's first milliseconds httpcore may lose a place for ever: with one pool for all, none is left."""
+        serving("one")
         dice = random.Random(11)
         cancelled = Counter()
 
         async def short(client):
-            with anyio.move_on_after(dice.uniform(0, 0.008)) as scope:
-                await client.get("http://orders/slow?seconds=0.003")
+            with anyio.move_on_after(dice.uniform(0, 0.002)) as scope:
+                await client.get("http://orders/slow?seconds=0.001")
             cancelled[scope.cancelled_caught] += 1
 
         async def story():
             async with AsyncConsulAccess(url=consul.url) as access:
                 transport = AsyncDiscoveryTransport(access, limits=httpx.Limits(max_connections=4))
                 async with httpx.AsyncClient(transport=transport, timeout=5.0) as client:
-                    for _ in range(40):
+                    await client.get("http://orders/")
+                    for _ in range(60):
                         async with anyio.create_task_group() as group:
                             for _ in range(6):
                                 group.start_soon(short, client)
-                    for _ in range(20):
-                        async with anyio.create_task_group() as group:
-                            for _ in range(8):
-                                group.start_soon(client.get, "http://orders/")
+                    for _ in range(8):
+                        assert (await client.get("http://orders/")).text == "one"
                     known = transport._services[ORDERS]
-                    assert len(known.pools) <= 2
+                    assert len(known.pools) == 1
                     assert all(not pool._requests for pool in known.pools.values())
                     balancer = known._ejecting._inner
                     assert all(not calls for calls in balancer._outstanding._calls.values())
 
         anyio.run(story, backend=backend)
         record_property("cancelled, not cancelled", f"{cancelled[True]}, {cancelled[False]}")
-        assert min(cancelled[True], cancelled[False]) > 10
-        for one in instances:
-            assert one.accepted < 300
+        assert cancelled[True] > 100
 
     def test_a_forked_child_opens_connections_of_its_own(self, consul, serving):
         names = {os.getpid(): "parent"}
