@@ -1,29 +1,39 @@
 """Runs the examples of the README and of the documentation, each page beside a real agent of its own.
 
-Blocks of `python` are run as they are; blocks of `console` as `tests.support.console` says.
+Blocks of `python` are run as they are; blocks of `console` as `tests.support.console` says. Pages
+below docs/etcd have a real etcd as well, which also holds what a real Kubernetes API server wrote.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.sybil import SybilCollection
 
 from tests.support.agents import ConsulAgent
 from tests.support.console import differences
+from tests.support.etcd import EtcdServer
+
+SAMPLES = Path(__file__).parent / "tests" / "samples" / "k8s-etcd-samples.json"
 
 
 def begin(namespace: dict[str, Any]) -> None:
     """An agent that CONSUL_HTTP_ADDR names, and an empty folder to be in."""
     stack = namespace["_page"] = contextlib.ExitStack()
     agent = stack.enter_context(ConsulAgent())
-    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address}))
-    stack.enter_context(contextlib.chdir(stack.enter_context(tempfile.TemporaryDirectory())))
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    # gunicorn puts its control socket at home.
+    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address, "HOME": folder}))
+    stack.enter_context(contextlib.chdir(folder))
 
 
 def end(namespace: dict[str, Any]) -> None:
@@ -35,9 +45,23 @@ def run_session(example: Example) -> str | None:
     return differences(example.parsed)
 
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), CodeBlockParser("console", run_session), SkipParser()],
-    patterns=["*.md"],
-    setup=begin,
-    teardown=end,
+def begin_with_etcd(namespace: dict[str, Any]) -> None:
+    """The same, and an etcd that ETCDCTL_ENDPOINTS names."""
+    begin(namespace)
+    stack = namespace["_page"]
+    server = stack.enter_context(EtcdServer())
+    stack.enter_context(mock.patch.dict(os.environ, {"ETCDCTL_ENDPOINTS": server.address}))
+    (objects,) = (one for one in json.loads(SAMPLES.read_text())["sets"] if one["name"] == "protobuf")
+    for entry in objects["entries"]:
+        server.put(entry["key"], base64.b64decode(entry["value_b64"]))
+
+
+PARSERS = [PythonCodeBlockParser(), CodeBlockParser("console", run_session), SkipParser()]
+ETCD_PAGES = "docs/etcd/*.md"
+
+pytest_collect_file = SybilCollection(
+    [
+        Sybil(parsers=PARSERS, patterns=["*.md"], excludes=[ETCD_PAGES], setup=begin, teardown=end),
+        Sybil(parsers=PARSERS, patterns=[ETCD_PAGES], setup=begin_with_etcd, teardown=end),
+    ]
 ).pytest()

@@ -99,7 +99,7 @@ def picks(rounds: int) -> list[str]:
         ways: dict[str, Callable[[], object]] = {
             "a dict look-up and a plain round robin": lambda: turns["followed"](),  # noqa: PLW0108 - the look-up counts
             "pick(), kept for ever": forever.pick,
-            "pick(), the clock asked each time": limited.pick,
+            "pick(), kept for a while": limited.pick,
             "instances()": forever.instances,
         }
         number = 200_000

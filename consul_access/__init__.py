@@ -13,13 +13,25 @@ TYPE_CHECKING = False  # as type checkers understand it; importing `typing` woul
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.discovery import AsyncDiscoveryTransport as AsyncDiscoveryTransport
+    from consul_access._async.etcd import AsyncEtcdRegistry as AsyncEtcdRegistry
+    from consul_access._async.health import AsyncHealthChecks as AsyncHealthChecks
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
+    from consul_access._async.key_watching import AsyncKeyWatch as AsyncKeyWatch
+    from consul_access._async.kubernetes import AsyncKubernetes as AsyncKubernetes
+    from consul_access._async.kubernetes import AsyncKubernetesWatch as AsyncKubernetesWatch
+    from consul_access._async.lease import AsyncLease as AsyncLease
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._async.resolver import AsyncResolver as AsyncResolver
     from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.discovery import DiscoveryTransport as DiscoveryTransport
+    from consul_access._sync.etcd import EtcdRegistry as EtcdRegistry
+    from consul_access._sync.health import HealthChecks as HealthChecks
     from consul_access._sync.keeper import Keeper as Keeper
+    from consul_access._sync.key_watching import KeyWatch as KeyWatch
+    from consul_access._sync.kubernetes import Kubernetes as Kubernetes
+    from consul_access._sync.kubernetes import KubernetesWatch as KubernetesWatch
+    from consul_access._sync.lease import Lease as Lease
     from consul_access._sync.registration import Registration as Registration
     from consul_access._sync.resolver import Resolver as Resolver
     from consul_access._sync.watching import Watch as Watch
@@ -28,15 +40,20 @@ if TYPE_CHECKING:
     from consul_access.call import Repeat as Repeat
     from consul_access.call import Reply as Reply
     from consul_access.errors import AnswerTooLarge as AnswerTooLarge
+    from consul_access.errors import AuthenticationFailed as AuthenticationFailed
     from consul_access.errors import BadAnswer as BadAnswer
+    from consul_access.errors import BadValue as BadValue
     from consul_access.errors import ClientClosed as ClientClosed
+    from consul_access.errors import Compacted as Compacted
     from consul_access.errors import ConnectFailed as ConnectFailed
     from consul_access.errors import ConnectionLimit as ConnectionLimit
     from consul_access.errors import ConnectionLost as ConnectionLost
     from consul_access.errors import ConsulAccessError as ConsulAccessError
     from consul_access.errors import DeadlineExceeded as DeadlineExceeded
+    from consul_access.errors import EncryptedValue as EncryptedValue
     from consul_access.errors import FeatureDisabled as FeatureDisabled
     from consul_access.errors import FilterError as FilterError
+    from consul_access.errors import GatewayUnusable as GatewayUnusable
     from consul_access.errors import InvalidInput as InvalidInput
     from consul_access.errors import InvalidRequest as InvalidRequest
     from consul_access.errors import InvalidSettings as InvalidSettings
@@ -49,6 +66,7 @@ if TYPE_CHECKING:
     from consul_access.errors import PoolExhausted as PoolExhausted
     from consul_access.errors import RateLimited as RateLimited
     from consul_access.errors import RequestRefused as RequestRefused
+    from consul_access.errors import ResourceExhausted as ResourceExhausted
     from consul_access.errors import ServerError as ServerError
     from consul_access.errors import StaleList as StaleList
     from consul_access.errors import TlsError as TlsError
@@ -57,8 +75,14 @@ if TYPE_CHECKING:
     from consul_access.errors import UnexpectedRedirect as UnexpectedRedirect
     from consul_access.errors import UnknownCheck as UnknownCheck
     from consul_access.errors import UnknownDatacenter as UnknownDatacenter
+    from consul_access.errors import UnknownLease as UnknownLease
     from consul_access.errors import UnknownService as UnknownService
     from consul_access.errors import UnsupportedByAgent as UnsupportedByAgent
+    from consul_access.etcd.kv import Compare as Compare
+    from consul_access.etcd.kv import Delete as Delete
+    from consul_access.etcd.kv import Get as Get
+    from consul_access.etcd.kv import Put as Put
+    from consul_access.etcd.settings import EtcdSettings as EtcdSettings
     from consul_access.failures import InstancesFailed as InstancesFailed
     from consul_access.failures import InstancesTimedOut as InstancesTimedOut
     from consul_access.failures import InstancesUnreachable as InstancesUnreachable
@@ -89,6 +113,14 @@ if TYPE_CHECKING:
     from consul_access.models.explanation import Severity as Severity
     from consul_access.models.filters import F as F
     from consul_access.models.instance import ServiceInstance as ServiceInstance
+    from consul_access.models.keys import EventKind as EventKind
+    from consul_access.models.keys import KeyEvent as KeyEvent
+    from consul_access.models.keys import KeyMetadata as KeyMetadata
+    from consul_access.models.keys import KeyValue as KeyValue
+    from consul_access.models.kubernetes import KubernetesInstance as KubernetesInstance
+    from consul_access.models.kubernetes import KubernetesService as KubernetesService
+    from consul_access.models.kubernetes import KubernetesSnapshot as KubernetesSnapshot
+    from consul_access.models.kubernetes import Readiness as Readiness
     from consul_access.models.meta import Entries as Entries
     from consul_access.models.meta import QueryMeta as QueryMeta
     from consul_access.models.progress import Progress as Progress
@@ -116,9 +148,12 @@ if TYPE_CHECKING:
     from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
     from consul_access.rules.ejecting import EjectingBalancer as EjectingBalancer
     from consul_access.rules.ejecting import EjectionPolicy as EjectionPolicy
+    from consul_access.rules.health import CheckResult as CheckResult
+    from consul_access.rules.health import HealthReport as HealthReport
     from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
+    from consul_access.rules.key_watching import KeyWatchState as KeyWatchState
     from consul_access.rules.staleness import StalePolicy as StalePolicy
     from consul_access.settings import ConsulSettings as ConsulSettings
     from consul_access.settings import RetryPolicy as RetryPolicy
@@ -128,28 +163,43 @@ if TYPE_CHECKING:
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
     "_async.discovery": ("AsyncDiscoveryTransport",),
+    "_async.etcd": ("AsyncEtcdRegistry",),
+    "_async.health": ("AsyncHealthChecks",),
     "_async.keeper": ("AsyncKeeper",),
+    "_async.key_watching": ("AsyncKeyWatch",),
+    "_async.kubernetes": ("AsyncKubernetes", "AsyncKubernetesWatch"),
+    "_async.lease": ("AsyncLease",),
     "_async.registration": ("AsyncRegistration",),
     "_async.resolver": ("AsyncResolver",),
     "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.discovery": ("DiscoveryTransport",),
+    "_sync.etcd": ("EtcdRegistry",),
+    "_sync.health": ("HealthChecks",),
     "_sync.keeper": ("Keeper",),
+    "_sync.key_watching": ("KeyWatch",),
+    "_sync.kubernetes": ("Kubernetes", "KubernetesWatch"),
+    "_sync.lease": ("Lease",),
     "_sync.registration": ("Registration",),
     "_sync.resolver": ("Resolver",),
     "_sync.watching": ("Watch",),
     "call": ("Call", "Headers", "Repeat", "Reply"),
     "errors": (
         "AnswerTooLarge",
+        "AuthenticationFailed",
         "BadAnswer",
+        "BadValue",
         "ClientClosed",
+        "Compacted",
         "ConnectFailed",
         "ConnectionLimit",
         "ConnectionLost",
         "ConsulAccessError",
         "DeadlineExceeded",
+        "EncryptedValue",
         "FeatureDisabled",
         "FilterError",
+        "GatewayUnusable",
         "InvalidInput",
         "InvalidRequest",
         "InvalidSettings",
@@ -162,6 +212,7 @@ _ROOMS = {
         "PoolExhausted",
         "RateLimited",
         "RequestRefused",
+        "ResourceExhausted",
         "ServerError",
         "StaleList",
         "TlsError",
@@ -170,9 +221,12 @@ _ROOMS = {
         "UnexpectedRedirect",
         "UnknownCheck",
         "UnknownDatacenter",
+        "UnknownLease",
         "UnknownService",
         "UnsupportedByAgent",
     ),
+    "etcd.kv": ("Compare", "Delete", "Get", "Put"),
+    "etcd.settings": ("EtcdSettings",),
     "failures": ("InstancesFailed", "InstancesTimedOut", "InstancesUnreachable"),
     "hooks": ("Exchange",),
     "models.address": ("Address", "Target"),
@@ -193,12 +247,15 @@ _ROOMS = {
     "models.explanation": ("Explanation", "Finding", "FindingCode", "InstanceVerdict", "Severity"),
     "models.filters": ("F",),
     "models.instance": ("ServiceInstance",),
+    "models.keys": ("EventKind", "KeyEvent", "KeyMetadata", "KeyValue"),
+    "models.kubernetes": ("KubernetesInstance", "KubernetesService", "KubernetesSnapshot", "Readiness"),
     "models.meta": ("Entries", "QueryMeta"),
     "models.progress": ("Progress", "ProgressKind"),
     "models.query": ("Query",),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.health": ("CheckResult", "HealthReport"),
     "rules.balancing": (
         "Balancer",
         "Dice",
@@ -216,6 +273,7 @@ _ROOMS = {
     "rules.ejecting": ("EjectingBalancer", "EjectionPolicy"),
     "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
+    "rules.key_watching": ("KeyWatchState",),
     "rules.staleness": ("StalePolicy",),
     "settings": ("ConsulSettings", "RetryPolicy", "Timeouts"),
     "tokens": ("LoginToken",),

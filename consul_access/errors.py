@@ -23,15 +23,22 @@
     │   ├── InvalidRequest             400: the request is malformed in the server's eyes
     │   ├── FilterError                the filter expression does not fit (Consul answers 500 here)
     │   ├── PermissionDenied           the token may not do this
-    │   │   └── TokenUnknown           the server does not know the token (deleted, expired, mistyped)
+    │   │   ├── TokenUnknown           the server does not know the token (deleted, expired, mistyped)
+    │   │   └── AuthenticationFailed   etcd does not accept the user and password
     │   ├── NotFound                   404
     │   │   ├── UnknownService         the agent has no service of that id
-    │   │   └── UnknownCheck           the agent has no (TTL) check of that id
+    │   │   ├── UnknownCheck           the agent has no (TTL) check of that id
+    │   │   └── UnknownLease           etcd has no lease of that id: expired or revoked
     │   ├── UnknownDatacenter          no path to that datacenter
+    │   ├── Compacted                  etcd no longer has that revision
+    │   ├── ResourceExhausted          etcd's store is full, or the request too large for it
     │   └── FeatureDisabled            the server's configuration or edition does not offer this
+    │       └── GatewayUnusable        etcd's JSON gateway cannot be used as it is configured
     └── BadAnswer                      an answer came and cannot be believed
         ├── AnswerTooLarge             more bytes than allowed, on the wire or unpacked
-        └── UnexpectedRedirect         3xx; never followed, so that no token leaves for another host
+        ├── UnexpectedRedirect         3xx; never followed, so that no token leaves for another host
+        └── BadValue                   a stored value is not what its key promises
+            └── EncryptedValue         it is encrypted at rest
 
 An error carries what it knows as fields (`operation`, `address`, `status`, `excerpt`, `attempts`, `elapsed`),
 and its text ends with what to do next. `retryable` says whether the same call can succeed later unchanged.
@@ -47,15 +54,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerTooLarge",
+    "AuthenticationFailed",
     "BadAnswer",
+    "BadValue",
     "ClientClosed",
+    "Compacted",
     "ConnectFailed",
     "ConnectionLimit",
     "ConnectionLost",
     "ConsulAccessError",
     "DeadlineExceeded",
+    "EncryptedValue",
     "FeatureDisabled",
     "FilterError",
+    "GatewayUnusable",
     "InvalidInput",
     "InvalidRequest",
     "InvalidSettings",
@@ -68,6 +80,7 @@ __all__ = [
     "PoolExhausted",
     "RateLimited",
     "RequestRefused",
+    "ResourceExhausted",
     "ServerError",
     "StaleList",
     "TlsError",
@@ -76,6 +89,7 @@ __all__ = [
     "UnexpectedRedirect",
     "UnknownCheck",
     "UnknownDatacenter",
+    "UnknownLease",
     "UnknownService",
     "UnsupportedByAgent",
 ]
@@ -97,7 +111,7 @@ class ConsulAccessError(Exception):
     """
 
     retryable: ClassVar[bool] = False
-    advice: ClassVar[str] = ""
+    advice: str = ""
 
     def __init__(
         self,
@@ -337,6 +351,12 @@ class TokenUnknown(PermissionDenied):
     advice = "Give a valid token (token=, CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE)."
 
 
+class AuthenticationFailed(PermissionDenied):
+    """The user and password are none that etcd accepts."""
+
+    advice = "Check user= and password= (ETCDCTL_USER, ETCDCTL_PASSWORD)."
+
+
 class NotFound(RequestRefused):
     """The server does not know what was asked for (404)."""
 
@@ -353,14 +373,36 @@ class UnknownCheck(NotFound):
     advice = "If the agent was restarted without its data it has forgotten the service: register it again."
 
 
+class UnknownLease(NotFound):
+    """There is no lease of that id at etcd: it has expired or was revoked, and its keys are gone with it."""
+
+    advice = "Grant a new lease and put the keys again."
+
+
 class UnknownDatacenter(RequestRefused):
     """The servers know no way to that datacenter."""
 
     advice = "Check the spelling against /v1/catalog/datacenters."
 
 
+class Compacted(RequestRefused):
+    """That revision of etcd's is compacted away; only later ones can be read or watched."""
+
+    advice = "Read again without a revision, and watch from that answer's revision + 1."
+
+
+class ResourceExhausted(RequestRefused):
+    """The store of etcd has reached its quota, or the request is larger than it takes (1.5 MiB by default)."""
+
+    advice = "If the space is exceeded: compact, defragment and disarm the alarm (etcdctl alarm disarm)."
+
+
 class FeatureDisabled(RequestRefused):
     """The server's configuration or edition does not offer this (script checks, namespaces)."""
+
+
+class GatewayUnusable(FeatureDisabled):
+    """The server is etcd, but its JSON gateway cannot be used as configured; the text says what to change."""
 
 
 # --- an answer that cannot be believed --------------------------------------------------------------------
@@ -382,3 +424,15 @@ class UnexpectedRedirect(BadAnswer):
     """The server sent 3xx. Redirects are never followed: the token would go wherever they point."""
 
     advice = "Give the address that finally answers, with its scheme."
+
+
+class BadValue(BadAnswer):
+    """A stored value is not what its key promises: damaged, cut off, or of another kind."""
+
+    advice = "Read it with get() to see what is stored there."
+
+
+class EncryptedValue(BadValue):
+    """A Kubernetes object is encrypted at rest (`--encryption-provider-config`); only the API server can read it."""
+
+    advice = "Ask the Kubernetes API instead, or leave services and endpoints out of the encrypted resources."

@@ -5,6 +5,7 @@ The variables have the meaning and the precedence that Consul's own tools give t
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import logging
 import math
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import SecretStr
 
@@ -25,7 +26,17 @@ from consul_access.tokens import FileToken, NoToken, TokenArgument, TokenSource,
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["ConsulSettings", "RetryPolicy", "Timeouts", "ssl_context"]
+__all__ = [
+    "ClientSettings",
+    "ConsulSettings",
+    "Environment",
+    "RetryPolicy",
+    "Timeouts",
+    "checked_address",
+    "file_name",
+    "parsed_target",
+    "ssl_context",
+]
 
 log = logging.getLogger("consul_access")
 
@@ -99,16 +110,12 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsulSettings:
-    """Everything a client needs to know; make it with `ConsulSettings.load(...)`. Printing it shows no secret.
+class ClientSettings:
+    """What every client needs to know, whatever the registry.
 
     Args:
-        targets: the agents or servers, the preferred first.
+        targets: the servers, the preferred first.
         token: where the token comes from.
-        http_auth: user and password for HTTP's basic authentication.
-        datacenter: asked instead of the agent's own.
-        namespace: Consul Enterprise.
-        partition: Consul Enterprise.
         verify: whether the server's certificate is checked.
         ca_cert: a file of certificates to trust, instead of the system's.
         ca_path: a folder of such.
@@ -125,12 +132,8 @@ class ConsulSettings:
         compress: whether to ask for gzip; by default only from other machines, since on the same one it costs time.
     """
 
-    targets: tuple[Target, ...] = (Target(Address("127.0.0.1", DEFAULT_PORT)),)
+    targets: tuple[Target, ...]
     token: TokenSource = field(default_factory=NoToken)
-    http_auth: tuple[str, SecretStr] | None = None
-    datacenter: str | None = None
-    namespace: str | None = None
-    partition: str | None = None
     verify: bool = True
     ca_cert: str | None = None
     ca_path: str | None = None
@@ -154,6 +157,67 @@ class ConsulSettings:
             value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InvalidSettings(f"{name}={value!r} is no bound: write a whole number, {least} or more")
+
+    def fixed_headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers of every request, beside those that HTTP itself needs."""
+        return ()
+
+    def token_headers(self, token: str) -> tuple[tuple[str, str], ...]:
+        """How a token is shown."""
+        return (("Authorization", token),)
+
+    def scope(self) -> tuple[tuple[str, str], ...]:
+        """What is added to the query of calls that do not name it: the parameter's name, and the pair as text."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsulSettings(ClientSettings):
+    """Everything a client needs to know; make it with `ConsulSettings.load(...)`. Printing it shows no secret.
+
+    Args:
+        targets: the agents or servers, the preferred first.
+        token: where the token comes from.
+        verify: whether the server's certificate is checked.
+        ca_cert: a file of certificates to trust, instead of the system's.
+        ca_path: a folder of such.
+        client_cert: this client's certificate, a file.
+        client_key: its key, a file.
+        tls_server_name: the name to expect in the server's certificate, instead of the host.
+        ssl_context: instead of all TLS settings.
+        timeouts: how long things may take.
+        retry: how often a call is tried.
+        max_answer_bytes: how long an answer may be, as sent and unpacked.
+        max_connections: at most so many to one server; agents refuse more than 200 from one address.
+        compress: whether to ask for gzip; by default only from other machines, since on the same one it costs time.
+        http_auth: user and password for HTTP's basic authentication.
+        datacenter: asked instead of the agent's own.
+        namespace: Consul Enterprise.
+        partition: Consul Enterprise.
+    """
+
+    targets: tuple[Target, ...] = (Target(Address("127.0.0.1", DEFAULT_PORT)),)
+    http_auth: tuple[str, SecretStr] | None = None
+    datacenter: str | None = None
+    namespace: str | None = None
+    partition: str | None = None
+
+    def fixed_headers(self) -> tuple[tuple[str, str], ...]:
+        """The user and password of a proxy, if there is one."""
+        if self.http_auth is None:
+            return ()
+        user, password = self.http_auth
+        pair = base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
+        return (("Authorization", f"Basic {pair}"),)
+
+    def token_headers(self, token: str) -> tuple[tuple[str, str], ...]:
+        """In the header that Consul reads first."""
+        return (("X-Consul-Token", token),)
+
+    def scope(self) -> tuple[tuple[str, str], ...]:
+        """Datacenter, namespace and partition."""
+        named = (("dc", self.datacenter), ("ns", self.namespace), ("partition", self.partition))
+        return tuple((name, f"{name}={quote(value, safe='')}") for name, value in named if value)
 
     @classmethod
     def load(
@@ -201,7 +265,7 @@ class ConsulSettings:
         Raises:
             InvalidSettings: something cannot be used; the text says which argument or variable, and what to write.
         """
-        env = _Environment(os.environ if environ is None else environ)
+        env = Environment(os.environ if environ is None else environ)
         return cls(
             targets=_targets(host, port, url, addresses, env),
             token=_token(token, token_file, env),
@@ -210,10 +274,10 @@ class ConsulSettings:
             namespace=_word("namespace", namespace or env.get("CONSUL_NAMESPACE")),
             partition=_word("partition", partition or env.get("CONSUL_PARTITION")),
             verify=verify if verify is not None else env.flag("CONSUL_HTTP_SSL_VERIFY", default=True),
-            ca_cert=_file(ca_cert, env.get("CONSUL_CACERT")),
-            ca_path=_file(ca_path, env.get("CONSUL_CAPATH")),
-            client_cert=_file(client_cert, env.get("CONSUL_CLIENT_CERT")),
-            client_key=_file(client_key, env.get("CONSUL_CLIENT_KEY")),
+            ca_cert=file_name(ca_cert, env.get("CONSUL_CACERT")),
+            ca_path=file_name(ca_path, env.get("CONSUL_CAPATH")),
+            client_cert=file_name(client_cert, env.get("CONSUL_CLIENT_CERT")),
+            client_key=file_name(client_key, env.get("CONSUL_CLIENT_KEY")),
             tls_server_name=tls_server_name or _without_port(env.get("CONSUL_TLS_SERVER_NAME")),
             ssl_context=ssl_context,
             timeouts=Timeouts.of(timeout),
@@ -225,7 +289,7 @@ class ConsulSettings:
         )
 
 
-def ssl_context(settings: ConsulSettings) -> ssl.SSLContext:
+def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
     """The TLS context that the settings describe.
 
     Raises:
@@ -261,7 +325,7 @@ def _load(what: str, where: str | None, load: Callable[[], None]) -> None:
         raise InvalidSettings(f"the {what} in {where} cannot be used ({reason}): PEM files are needed") from error
 
 
-class _Environment:
+class Environment:
     """The variables; an empty one counts as not set."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
@@ -288,7 +352,7 @@ def _targets(
     port: int | None,
     url: str | None,
     addresses: Iterable[str | Address | tuple[str, int]] | None,
-    env: _Environment,
+    env: Environment,
 ) -> tuple[Target, ...]:
     ways = {
         "host= and port=": host is not None or port is not None,
@@ -302,22 +366,30 @@ def _targets(
     if addresses is not None:
         return tuple(_one_of(entry, tls) for entry in ([addresses] if isinstance(addresses, str) else addresses))
     if url is not None:
-        return (_parsed(url, "url=", tls=False, needs_scheme=True),)
+        return (parsed_target(url, "url=", tls=False, needs_scheme=True),)
     if host is not None or port is not None:
-        return (Target(_address(host if host is not None else "127.0.0.1", port, "host="), tls=tls),)
+        return (Target(checked_address(host if host is not None else "127.0.0.1", port, "host="), tls=tls),)
     variable = env.get("CONSUL_HTTP_ADDR")
     if variable is not None:
-        return (_parsed(variable, "CONSUL_HTTP_ADDR", tls=tls),)
+        return (parsed_target(variable, "CONSUL_HTTP_ADDR", tls=tls),)
     return (Target(Address("127.0.0.1", DEFAULT_PORT), tls=tls),)
 
 
 def _one_of(entry: str | Address | tuple[str, int], tls: bool) -> Target:
     if isinstance(entry, str):
-        return _parsed(entry, "addresses=", tls=tls, default_port=DEFAULT_PORT)
-    return Target(_address(entry[0], entry[1], "addresses="), tls=tls)
+        return parsed_target(entry, "addresses=", tls=tls, default_port=DEFAULT_PORT)
+    return Target(checked_address(entry[0], entry[1], "addresses="), tls=tls)
 
 
-def _parsed(text: str, what: str, *, tls: bool, needs_scheme: bool = False, default_port: int | None = None) -> Target:
+def parsed_target(
+    text: str,
+    what: str,
+    *,
+    tls: bool,
+    needs_scheme: bool = False,
+    default_port: int | None = None,
+    url_port: int | None = None,
+) -> Target:
     """A target from `host[:port]`, `http(s)://host[:port][/prefix]` or `unix://path`."""
     if any(ord(char) <= 32 or ord(char) == 127 for char in text):
         raise InvalidSettings(f"{what} holds a blank or a control character: remove it")
@@ -331,7 +403,9 @@ def _parsed(text: str, what: str, *, tls: bool, needs_scheme: bool = False, defa
         return _unix(rest, what)
     if scheme not in {"http", "https"}:
         raise InvalidSettings(f"{what} begins with {scheme}://: write http://, https:// or unix://")
-    return _from_url(f"{scheme}://{_bracketed(rest)}", what, tls=tls, default_port=None if separator else default_port)
+    return _from_url(
+        f"{scheme}://{_bracketed(rest)}", what, tls=tls, default_port=url_port if separator else default_port
+    )
 
 
 def _unix(socket_path: str, what: str) -> Target:
@@ -361,7 +435,7 @@ def _from_url(url: str, what: str, *, tls: bool, default_port: int | None) -> Ta
     secure = tls or parts.scheme == "https"
     usual = default_port or (443 if secure else 80)
     return Target(
-        _address(_host_of(parts), usual if port is None else port, what), tls=secure, prefix=_prefix(parts, what)
+        checked_address(_host_of(parts), usual if port is None else port, what), tls=secure, prefix=_prefix(parts, what)
     )
 
 
@@ -378,7 +452,12 @@ def _prefix(parts: SplitResult, what: str) -> str:
     return prefix
 
 
-def _address(host: str, port: int | None, what: str) -> Address:
+def checked_address(host: str, port: int | None, what: str) -> Address:
+    """Host and port, if they can be ones.
+
+    Raises:
+        InvalidSettings: they cannot.
+    """
     if port is None:
         port = DEFAULT_PORT
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
@@ -404,7 +483,7 @@ def _host(host: str, what: str) -> str:
 # --- everything else ----------------------------------------------------------------------------------------
 
 
-def _token(token: TokenArgument | None, token_file: str | os.PathLike[str] | None, env: _Environment) -> TokenSource:
+def _token(token: TokenArgument | None, token_file: str | os.PathLike[str] | None, env: Environment) -> TokenSource:
     if token_file is not None:
         return FileToken(token_file)
     if token is not None:
@@ -416,7 +495,7 @@ def _token(token: TokenArgument | None, token_file: str | os.PathLike[str] | Non
     return NoToken() if value is None else token_source(value)
 
 
-def _auth(given: tuple[str, str | SecretStr] | None, env: _Environment) -> tuple[str, SecretStr] | None:
+def _auth(given: tuple[str, str | SecretStr] | None, env: Environment) -> tuple[str, SecretStr] | None:
     if given is None:
         text = env.get("CONSUL_HTTP_AUTH")
         if text is None:
@@ -436,7 +515,8 @@ def _word(name: str, value: str | None) -> str | None:
     return value
 
 
-def _file(given: str | os.PathLike[str] | None, variable: str | None) -> str | None:
+def file_name(given: str | os.PathLike[str] | None, variable: str | None) -> str | None:
+    """The path that was given, else the one in the variable."""
     path = given if given is not None else variable
     return None if path is None else str(Path(path))
 

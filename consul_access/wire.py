@@ -16,7 +16,7 @@ from consul_access.call import Headers
 from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost, ConsulAccessError
 from consul_access.models.address import Target
 
-__all__ = ["AnswerReader", "Broken", "Limits", "Request", "WireAnswer", "unpack"]
+__all__ = ["AnswerReader", "Broken", "Limits", "Request", "StreamReader", "WireAnswer", "unpack"]
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
@@ -273,6 +273,50 @@ class AnswerReader:
     def _refuse(self) -> None:
         self._body = b""
         self._error = AnswerTooLarge(f"the answer's body exceeds {self._limit} bytes")
+
+
+class StreamReader(AnswerReader):
+    """Reads one answer that goes on for as long as both sides like, and gives its body out in pieces.
+
+    Args:
+        limit: how many bytes may wait to be taken.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def expect(self, method: str) -> None:
+        """Makes ready for the answer to a request of this method."""
+        super().expect(method)
+        self._waiting = bytearray()
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; 0 until the headers are complete."""
+        return self._status
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's headers."""
+        return Headers(self._headers)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is complete."""
+        return self._complete
+
+    def take(self) -> bytes:
+        """What has come of the body since the last time."""
+        data, self._waiting = bytes(self._waiting), bytearray()
+        return data
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            return
+        self._size += len(data)
+        self._pieces += 1
+        self._waiting += data
+        if len(self._waiting) > self._limit:
+            self._refuse()
 
 
 def unpack(answer: WireAnswer, limit: int) -> bytes:

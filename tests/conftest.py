@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.support.agents import ConsulAgent
+from tests.support.certificates import Authority
+from tests.support.counting import Counting
+from tests.support.etcd import OLDER, RELEASES, EtcdCluster, EtcdServer
 from tests.support.faces import Face
 from tests.support.scripted import ScriptedServer
 from tools.ports import free_ports
@@ -28,9 +32,9 @@ settings.load_profile("tests")
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own Consul or pod reaches a test, except which binary to run."""
+    """Nothing of the machine's own Consul, etcd or pod reaches a test, except which binary to run."""
     for name in os.environ:
-        if name.startswith(("CONSUL_", "POD_")) and name != "CONSUL_BIN":
+        if name.startswith(("CONSUL_", "ETCD", "POD_")) and not name.endswith("_BIN"):
             monkeypatch.delenv(name)
 
 
@@ -59,6 +63,19 @@ def consul(shared_agent: ConsulAgent) -> Iterator[ConsulAgent]:
 
 
 @pytest.fixture
+def counting(consul: ConsulAgent, record_property: Callable[[str, object], None]) -> Iterator[Counting]:
+    """A way to the agent that counts the deregistrations, and takes down what else was measured."""
+    proxy = Counting(consul)
+    proxy.told = record_property
+    thread = threading.Thread(target=proxy.server.serve_forever)
+    thread.start()
+    yield proxy
+    proxy.server.shutdown()
+    thread.join()
+    proxy.server.server_close()
+
+
+@pytest.fixture
 def tls_consul(consul: ConsulAgent) -> ConsulAgent:
     """The same agent, which speaks https as well."""
     return consul
@@ -76,6 +93,68 @@ def agents() -> Iterator[Callable[..., ConsulAgent]]:
     """Makes further agents for a single test."""
     with contextlib.ExitStack() as stack:
         yield lambda **kwargs: stack.enter_context(ConsulAgent(**kwargs))
+
+
+@pytest.fixture(scope="session")
+def etcd_servers() -> Iterator[Callable[[str], EtcdServer]]:
+    """Real etcd servers, one for each release, started when first needed."""
+    with contextlib.ExitStack() as stack:
+        started: dict[str, EtcdServer] = {}
+
+        def server(release: str) -> EtcdServer:
+            if release not in started:
+                started[release] = stack.enter_context(EtcdServer(release))
+            return started[release]
+
+        yield server
+
+
+@pytest.fixture(params=RELEASES)
+def etcd(request: pytest.FixtureRequest, etcd_servers: Callable[[str], EtcdServer]) -> Iterator[EtcdServer]:
+    """A real etcd without keys, once of each release: the two answer in different shapes."""
+    server = etcd_servers(request.param)
+    server.clear()
+    yield server
+    server.clear()
+
+
+@pytest.fixture
+def any_etcd(etcd_servers: Callable[[str], EtcdServer]) -> Iterator[EtcdServer]:
+    """A real etcd without keys, where the release makes no difference."""
+    server = etcd_servers(OLDER)
+    server.clear()
+    yield server
+    server.clear()
+
+
+@pytest.fixture
+def etcd_server() -> Iterator[Callable[..., EtcdServer]]:
+    """Makes further etcd servers for a single test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(EtcdServer(*args, **kwargs))
+
+
+@pytest.fixture
+def etcd_cluster() -> Iterator[Callable[..., EtcdCluster]]:
+    """Makes clusters of three members."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(EtcdCluster(*args, **kwargs))
+
+
+@pytest.fixture(params=RELEASES)
+def etcd_with_users(request: pytest.FixtureRequest) -> Iterator[EtcdServer]:
+    """A real etcd that knows `ann` (annpw), who may use what is below `ann/`; a login is good for 4 s."""
+    with EtcdServer(request.param, token_ttl=4) as server:
+        server.enable_users({"ann": ("annpw", "ann/")})
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Iterator[Authority]:
+    """Issues certificates with and without a CommonName."""
+    authority = Authority()
+    yield authority
+    authority.close()
 
 
 @pytest.fixture

@@ -14,12 +14,20 @@ import pytest
 import consul_access
 from consul_access import (
     AsyncConsulAccess,
+    AsyncEtcdRegistry,
     AsyncKeeper,
+    AsyncKeyWatch,
+    AsyncKubernetes,
+    AsyncLease,
     AsyncRegistration,
     AsyncResolver,
     AsyncWatch,
     ConsulAccess,
+    EtcdRegistry,
     Keeper,
+    KeyWatch,
+    Kubernetes,
+    Lease,
     Registration,
     Resolver,
     Watch,
@@ -55,7 +63,8 @@ def test_the_names_of_the_design_are_public():
     names = (
         "ConsulAccess AsyncConsulAccess Registry AsyncRegistry Address ServiceInstance Registration CatalogEntry "
         "HealthEntry Node Check CheckStatus HttpCheck TcpCheck GrpcCheck TtlCheck ScriptCheck AliasCheck UdpCheck "
-        "H2PingCheck DockerCheck OsServiceCheck Weights HealthPolicy F RetryPolicy ConsulSettings Call Reply"
+        "H2PingCheck DockerCheck OsServiceCheck Weights HealthPolicy F RetryPolicy ConsulSettings Call Reply "
+        "EtcdRegistry AsyncEtcdRegistry EtcdSettings"
     )
     for name in names.split():
         assert name in consul_access.__all__
@@ -84,15 +93,33 @@ def test_a_look_up_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loo
     assert done.stdout.strip() == "set()"
 
 
+def test_an_etcd_client_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loop():
+    code = (
+        "import sys, consul_access\n"
+        "etcd = consul_access.EtcdRegistry(port=1, retry=consul_access.RetryPolicy.none())\n"
+        "etcd._gateway._request; etcd.watch_key('a')\n"
+        "from consul_access.etcd import kv; kv.get(kv.Get('a'))\n"
+        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "set()"
+
+
 FACES = [
     (AsyncConsulAccess, ConsulAccess),
     (AsyncRegistration, Registration),
     (AsyncKeeper, Keeper),
     (AsyncResolver, Resolver),
     (AsyncWatch, Watch),
+    (AsyncEtcdRegistry, EtcdRegistry),
+    (AsyncKeyWatch, KeyWatch),
+    (AsyncLease, Lease),
+    (AsyncKubernetes, Kubernetes),
 ]
 AT_ONCE = {
     AsyncConsulAccess: {"on_exchange", "registered", "watch", "watch_services", "on_change", "resolver"},
+    AsyncEtcdRegistry: {"on_exchange", "watch_key", "watch_prefix"},
+    AsyncKubernetes: {"watch"},
     AsyncResolver: {"pick", "instances", "snapshot", "started", "report"},
 }
 """What waits for nothing, and so is awaited on neither face."""

@@ -6,6 +6,7 @@ release is exchanged.
 
     python tools/servers.py consul        prints the path of a Consul 1.8 binary
     python tools/servers.py etcd          prints the path of an etcd 3.4 binary
+    python tools/servers.py etcd-newer    prints the path of an etcd 3.5 binary, whose gateway is that of 3.6
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ class ServerMissing(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package that holds a server."""
+    """A Debian package that holds a server. One that stands for a certain version is not looked for on PATH."""
 
     name: str
     release: str
     binary: str
     variable: str
+    any_version: bool = True
 
 
 CONSUL = Package("consul", "bullseye", "usr/bin/consul", "CONSUL_BIN")
 ETCD = Package("etcd-server", "bookworm", "usr/bin/etcd", "ETCD_BIN")
+ETCD_NEWER = Package("etcd-server", "trixie", "usr/bin/etcd", "ETCD_NEWER_BIN", any_version=False)
 
 
 def find(package: Package) -> Path:
@@ -55,7 +58,7 @@ def find(package: Package) -> Path:
         if not os.access(named, os.X_OK):
             raise ServerMissing(f"{package.variable}={named} is not a program")
         return Path(named)
-    on_path = shutil.which(command)
+    on_path = shutil.which(command) if package.any_version else None
     return Path(on_path) if on_path else _from_cache(package)
 
 
@@ -67,6 +70,11 @@ def consul() -> Path:
 def etcd() -> Path:
     """An etcd server."""
     return find(ETCD)
+
+
+def etcd_newer() -> Path:
+    """An etcd server with the gateway of 3.6."""
+    return find(ETCD_NEWER)
 
 
 def _from_cache(package: Package) -> Path:
@@ -174,7 +182,7 @@ def _run(command: list[str], folder: Path, package: Package) -> None:
 
 
 if __name__ == "__main__":
-    known = {"consul": CONSUL, "etcd": ETCD}
+    known = {"consul": CONSUL, "etcd": ETCD, "etcd-newer": ETCD_NEWER}
     if len(sys.argv) != 2 or sys.argv[1] not in known:
         sys.exit(__doc__)
     try:

@@ -30,7 +30,7 @@ from consul_access.errors import (
 from consul_access.models.address import Address, Target
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer
 
-__all__ = ["AsyncCarrierTransport", "AsyncForeignCarrier", "stock_transport"]
+__all__ = ["AsyncCarrierTransport", "AsyncForeignCarrier", "AsyncForeignStream", "stock_transport"]
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 _WRITTEN_BY_US = frozenset({"host", "content-length", "transfer-encoding", "connection"})
@@ -75,6 +75,23 @@ class AsyncForeignCarrier:
         except Exception as error:
             raise Broken(_translated(error), sent=not isinstance(error, _NOT_SENT)) from error
 
+    async def open_stream(self, request: Request, limits: Limits) -> AsyncForeignStream:
+        """Sends the request, and gives its answer when the headers have come.
+
+        Raises:
+            Broken: no headers came within the limits; whatever the transport raised is its cause.
+            ClientClosed: after `close()`.
+        """
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        try:
+            with time_limit(limits.deadline):
+                return AsyncForeignStream(
+                    await self._transport.handle_async_request(_httpx_request(request, limits, per_read=limits.read))
+                )
+        except Exception as error:
+            raise Broken(_translated(error), sent=not isinstance(error, _NOT_SENT)) from error
+
     async def _exchange(self, request: Request, limits: Limits) -> WireAnswer:
         response = await self._transport.handle_async_request(_httpx_request(request, limits))
         try:
@@ -112,6 +129,52 @@ class AsyncForeignCarrier:
         await self._transport.aclose()
 
 
+class AsyncForeignStream:
+    """An answer of a foreign transport that goes on.
+
+    Args:
+        response: the answer, whose body was not read yet.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._pieces = aiter(cast("AsyncIterable[bytes]", response.stream))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status_code
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's headers."""
+        return Headers(self._response.headers.raw)
+
+    async def read(self, deadline: float) -> bytes:
+        """The next bytes; none when the answer has come to its end.
+
+        Raises:
+            Broken: it failed, or nothing came until the deadline: what a transport was asked for once cannot be
+                asked for again.
+        """
+        try:
+            with time_limit(deadline):
+                return await anext(self._pieces)
+        except StopAsyncIteration:
+            return b""
+        except Exception as error:
+            raise Broken(_translated(error), sent=True) from error
+
+    def interrupt(self) -> None:
+        """Nothing: only the transport itself could wake whoever waits in it."""
+
+    async def aclose(self) -> None:
+        """Ends it."""
+        if isinstance(self._pieces, AsyncGenerator):
+            await self._pieces.aclose()
+        await self._response.aclose()
+
+
 class AsyncCarrierTransport(httpx.AsyncBaseTransport):
     """Our carrier as an httpx transport: bounded in time and size, safe when cancelled and after a fork.
 
@@ -146,7 +209,7 @@ def stock_transport(tls: Callable[[], ssl.SSLContext], target: Target) -> httpx.
     return httpx.AsyncHTTPTransport(verify=tls() if target.tls else False, uds=target.unix_path, trust_env=False)
 
 
-def _httpx_request(request: Request, limits: Limits) -> httpx.Request:
+def _httpx_request(request: Request, limits: Limits, *, per_read: float | None = None) -> httpx.Request:
     target = request.target
     url = httpx.URL(
         scheme="https" if target.tls else "http",
@@ -156,6 +219,8 @@ def _httpx_request(request: Request, limits: Limits) -> httpx.Request:
     )
     left = max(0.0, limits.deadline - time.monotonic())
     limit = {name: min(getattr(limits, name), left) for name in ("connect", "read", "write", "pool")}
+    if per_read is not None:  # a stream goes on after the exchange's own deadline
+        limit["read"] = per_read
     return httpx.Request(
         request.method, url, headers=request.headers.pairs, content=request.body, extensions={"timeout": limit}
     )

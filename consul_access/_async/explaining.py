@@ -147,5 +147,5 @@ class AsyncInquiry:
         return await self._fact(consul.health.instances(name, **query), of_servers=True)
 
     def _is_elsewhere(self, agent: AgentInfo | ConsulAccessError) -> bool:
-        asked = self._query.get("datacenter") or self._transport.settings.datacenter
+        asked = self._query.get("datacenter") or self._transport.consul_settings.datacenter
         return bool(asked) and not isinstance(agent, ConsulAccessError) and agent.datacenter != asked

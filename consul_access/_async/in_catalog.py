@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from consul_access import consul
 from consul_access._async.place import HANGING
-from consul_access._pairs.tasks import Later
-from consul_access.errors import ConsulAccessError, InvalidInput, PermissionDenied, Unavailable, UnknownService
+from consul_access._pairs.tasks import Later, sleep
+from consul_access.errors import (
+    ConnectFailed,
+    ConsulAccessError,
+    InvalidInput,
+    OutcomeUnknown,
+    PermissionDenied,
+    Unavailable,
+    UnknownService,
+)
 from consul_access.models.address import Address, Target
 from consul_access.models.external import SYNTHETIC_META, CatalogCheck, CatalogRegistration
 from consul_access.models.filters import quoted
@@ -30,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncInCatalog"]
 
 log = logging.getLogger("consul_access")
+
+ELECTION_PAUSE = 0.1
+"""Seconds between two tries at the end."""
 
 
 class AsyncInCatalog:
@@ -191,14 +202,23 @@ class AsyncInCatalog:
             await self._access.send(consul.catalog.deregister(self.node, self.definition.id), within=HANGING)
 
     async def end(self, deadline: float) -> bool:
-        """Removes it, and looks whether it is gone."""
-        left = deadline - time.monotonic()
-        was_there = await self._entry(within=left) is not None
+        """Removes it, and looks whether it is gone; during an election that takes several tries."""
+        was_there = True  # as long as nobody says otherwise
         while True:
-            left = max(0.1, deadline - time.monotonic())
-            await self._access.send(consul.catalog.deregister(self.node, self.definition.id), within=left)
-            if await self._entry(within=left) is None or time.monotonic() >= deadline:
+            left = max(0.1, min(HANGING, deadline - time.monotonic()))
+            try:
+                was_there = was_there and await self._entry(within=left) is not None
+                await self._access.send(consul.catalog.deregister(self.node, self.definition.id), within=left)
+                if await self._entry(within=left) is None:
+                    return was_there
+            except ConnectFailed:
+                raise
+            except (Unavailable, OutcomeUnknown):
+                if time.monotonic() + ELECTION_PAUSE >= deadline:
+                    raise
+            if time.monotonic() >= deadline:
                 return was_there
+            await sleep(ELECTION_PAUSE)
 
     def farewell(self, send: Callable[..., Any], within: float, *, certain: bool) -> None:
         """Removes it; twice when its registration may still be on its way."""

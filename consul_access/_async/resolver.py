@@ -191,13 +191,15 @@ class AsyncResolver:
 
     def _tell(self, snapshot: Any, error: ConsulAccessError | None) -> None:
         """Takes the newest snapshot."""
+        if self._over:  # it was on its way when the end came
+            return
         if snapshot.source == "nothing" and self._snapshot.source == "disk":
             snapshot = replace(self._snapshot, reason=snapshot.reason)
-        before, self._snapshot, self._error = self._snapshot, snapshot, error
-        self._answered = True
-        if snapshot.instances is not before.instances:
-            self._instances = distinct(snapshot.instances)
-            self._prepared = self._balancer.prepare(self._instances) if self._instances else self._nobody
+        if snapshot.instances is not self._snapshot.instances:
+            instances = distinct(snapshot.instances)
+            self._prepared = self._balancer.prepare(instances) if instances else self._nobody
+            self._instances = instances
+        self._snapshot, self._error, self._answered = snapshot, error, True
         self._good_until = self._stale.until(snapshot.stale_at)
         # While the list is confirmed, and for a policy that keeps it for ever, a pick need not look at the clock.
         self._choose = self._prepared if math.isinf(self._good_until) else self._while_good
@@ -254,8 +256,7 @@ class AsyncResolver:
     def _too_old(self) -> NoReturn:
         raise StaleList(
             f"the list of {self._name!r} is {self.snapshot().age:.0f} s old and cannot be confirmed "
-            f"({self._snapshot.reason}); "
-            f"the policy is to {self._stale}"
+            f"({self._snapshot.reason}); the policy is to {self._stale}"
         ) from self._error
 
     def _nobody(self, key: str | None = None) -> NoReturn:  # noqa: ARG002 - a pick as any other

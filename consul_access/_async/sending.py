@@ -31,7 +31,7 @@ class AsyncSending:
     @property
     def settings(self) -> ConsulSettings:
         """What this client was set up with; secrets are masked when it is printed."""
-        return self._transport.settings
+        return self._transport.consul_settings
 
     async def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
         """Sends any call, with this client's token, limits and retries.

@@ -115,7 +115,7 @@ class AsyncEngine:
             from consul_access._live.making import make_hub
 
             transport = self._transport
-            self._hub = make_hub(transport.settings, transport.given, transport.tell)
+            self._hub = make_hub(transport.consul_settings, transport.given, transport.tell)
             self._host = Host(self._hub.run, "consul-access watches")
             self._host.start()
         return self._hub, self._host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from consul_access.rules.blocking import Ask, BlockingQuery, silence_allowed
 from consul_access.rules.guarding import Guard, Verdict
 
 __all__ = ["Listener", "Question"]
+
+log = logging.getLogger("consul_access")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +46,6 @@ class Question:
     """
 
     __slots__ = (
-        "_longest_silence",
         "_read_timeout",
         "believed_index",
         "busy",
@@ -147,13 +149,19 @@ class Question:
     def tell(self) -> None:
         """Tells all listeners."""
         for listener in self.listeners:
-            listener.tell(self.latest, self.error)
+            self._tell(listener)
 
     def listen(self, listener: Listener) -> None:
         """Has a listener told, now if something is known already."""
         self.listeners = (*self.listeners, listener)
         if self.latest.source != "nothing" or self.latest.is_stale:
+            self._tell(listener)
+
+    def _tell(self, listener: Listener) -> None:
+        try:
             listener.tell(self.latest, self.error)
+        except Exception:  # such as a user's balancer
+            log.exception("a new list of %r could not be taken over; the last one stays in use there", self.subject)
 
     def forget(self, listener: Listener) -> None:
         """Does not tell it any more."""

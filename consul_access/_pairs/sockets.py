@@ -24,6 +24,7 @@ __all__ = [
     "numeric",
     "route_source",
     "unix",
+    "watch_over",
 ]
 
 SocketAddress: TypeAlias = "tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]"
@@ -65,6 +66,14 @@ def finish_connect(sock: socket.socket) -> None:
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def watch_over(sock: socket.socket) -> None:
+    """Has the system look after a connection that may be silent for long, so that a dead way is noticed in 30 s."""
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Probe:

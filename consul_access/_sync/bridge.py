@@ -31,7 +31,7 @@ from consul_access.errors import (
 from consul_access.models.address import Address, Target
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer
 
-__all__ = ["CarrierTransport", "ForeignCarrier", "stock_transport"]
+__all__ = ["CarrierTransport", "ForeignCarrier", "ForeignStream", "stock_transport"]
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 _WRITTEN_BY_US = frozenset({"host", "content-length", "transfer-encoding", "connection"})
@@ -74,6 +74,23 @@ class ForeignCarrier:
         except Exception as error:
             raise Broken(_translated(error), sent=not isinstance(error, _NOT_SENT)) from error
 
+    def open_stream(self, request: Request, limits: Limits) -> ForeignStream:
+        """Sends the request, and gives its answer when the headers have come.
+
+        Raises:
+            Broken: no headers came within the limits; whatever the transport raised is its cause.
+            ClientClosed: after `close()`.
+        """
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        try:
+            with time_limit(limits.deadline):
+                return ForeignStream(
+                    self._transport.handle_request(_httpx_request(request, limits, per_read=limits.read))
+                )
+        except Exception as error:
+            raise Broken(_translated(error), sent=not isinstance(error, _NOT_SENT)) from error
+
     def _exchange(self, request: Request, limits: Limits) -> WireAnswer:
         response = self._transport.handle_request(_httpx_request(request, limits))
         try:
@@ -111,6 +128,52 @@ class ForeignCarrier:
         self._transport.close()
 
 
+class ForeignStream:
+    """An answer of a foreign transport that goes on.
+
+    Args:
+        response: the answer, whose body was not read yet.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._pieces = iter(cast("Iterable[bytes]", response.stream))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status_code
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's headers."""
+        return Headers(self._response.headers.raw)
+
+    def read(self, deadline: float) -> bytes:
+        """The next bytes; none when the answer has come to its end.
+
+        Raises:
+            Broken: it failed, or nothing came until the deadline: what a transport was asked for once cannot be
+                asked for again.
+        """
+        try:
+            with time_limit(deadline):
+                return next(self._pieces)
+        except StopIteration:
+            return b""
+        except Exception as error:
+            raise Broken(_translated(error), sent=True) from error
+
+    def interrupt(self) -> None:
+        """Nothing: only the transport itself could wake whoever waits in it."""
+
+    def close(self) -> None:
+        """Ends it."""
+        if isinstance(self._pieces, Generator):
+            self._pieces.close()
+        self._response.close()
+
+
 class CarrierTransport(httpx.BaseTransport):
     """Our carrier as an httpx transport: bounded in time and size, safe when cancelled and after a fork.
 
@@ -145,7 +208,7 @@ def stock_transport(tls: Callable[[], ssl.SSLContext], target: Target) -> httpx.
     return httpx.HTTPTransport(verify=tls() if target.tls else False, uds=target.unix_path, trust_env=False)
 
 
-def _httpx_request(request: Request, limits: Limits) -> httpx.Request:
+def _httpx_request(request: Request, limits: Limits, *, per_read: float | None = None) -> httpx.Request:
     target = request.target
     url = httpx.URL(
         scheme="https" if target.tls else "http",
@@ -155,6 +218,8 @@ def _httpx_request(request: Request, limits: Limits) -> httpx.Request:
     )
     left = max(0.0, limits.deadline - time.monotonic())
     limit = {name: min(getattr(limits, name), left) for name in ("connect", "read", "write", "pool")}
+    if per_read is not None:  # a stream goes on after the exchange's own deadline
+        limit["read"] = per_read
     return httpx.Request(
         request.method, url, headers=request.headers.pairs, content=request.body, extensions={"timeout": limit}
     )

@@ -20,9 +20,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from consul_access._pairs.sockets import Probe, SocketAddress, numeric, unix
+from consul_access._pairs.sockets import Probe, SocketAddress, numeric, unix, watch_over
 from consul_access._pairs.threads import Slots, resolve
 from consul_access._sync.streams import connect, handshake, receive, send_all
+from consul_access.call import Headers
 from consul_access.errors import (
     ClientClosed,
     ConnectFailed,
@@ -33,9 +34,9 @@ from consul_access.errors import (
     TlsError,
 )
 from consul_access.models.address import Target
-from consul_access.wire import AnswerReader, Broken, Limits, Request, WireAnswer
+from consul_access.wire import AnswerReader, Broken, Limits, Request, StreamReader, WireAnswer
 
-__all__ = ["Carrier"]
+__all__ = ["Carrier", "Stream"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
@@ -56,7 +57,7 @@ class _Connection:
         self.used = False
 
     def exchange(self, request: Request, limits: Limits) -> WireAnswer:
-        self._send(request, limits)
+        self.send(request, limits)
         reader = self.reader
         reader.expect(request.method)
         try:
@@ -74,9 +75,9 @@ class _Connection:
         except ssl.SSLError as error:
             # TLS 1.3 lets a client send before the server has judged its certificate; the judgement comes here.
             refused = TlsError(f"the server ended the TLS connection ({error})")
-            raise Broken(self._lost(error) if self._has_answered else refused, sent=self._has_answered) from error
+            raise Broken(self.lost(error) if self._has_answered else refused, sent=self._has_answered) from error
         except OSError as error:
-            raise Broken(self._lost(error), sent=True, stale=self.used and not reader.begun) from error
+            raise Broken(self.lost(error), sent=True, stale=self.used and not reader.begun) from error
         except ConnectionLost as error:
             raise Broken(error, sent=True, stale=self.used and not reader.begun) from error.__cause__
         except ConsulAccessError as error:
@@ -84,20 +85,21 @@ class _Connection:
         self.used = True
         return reader.answer(self.remote_ip)
 
-    def _send(self, request: Request, limits: Limits) -> None:
+    def send(self, request: Request, limits: Limits) -> None:
         """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
         try:
             send_all(self.sock, request.render(), min(time.monotonic() + limits.write, limits.deadline))
         except TimeoutError as error:
             raise Broken(DeadlineExceeded("the server did not take the request in time"), sent=False) from error
         except OSError as error:
-            raise Broken(self._lost(error), sent=False, stale=self.used) from error
+            raise Broken(self.lost(error), sent=False, stale=self.used) from error
 
     @property
     def _has_answered(self) -> bool:
         return self.used or self.reader.begun
 
-    def _lost(self, error: OSError) -> ConnectionLost:
+    def lost(self, error: OSError) -> ConnectionLost:
+        """The error for a connection that broke."""
         return ConnectionLost(f"the connection broke ({_reason(error)})")
 
     def interrupt(self) -> None:
@@ -107,6 +109,93 @@ class _Connection:
 
     def close(self) -> None:
         self.sock.close()
+
+
+class Stream:
+    """An answer that goes on, on a connection of its own; made by `Carrier.open_stream`.
+
+    Args:
+        connection: the connection.
+        max_bytes: how many bytes may have come and not been read yet.
+        busy: where it is known as being in use, until it is closed.
+    """
+
+    __slots__ = ("__weakref__", "_busy", "_connection", "_reader")
+
+    def __init__(self, connection: _Connection, max_bytes: int, busy: set[_Connection]) -> None:
+        self._connection = connection
+        self._reader = StreamReader(max_bytes)
+        self._busy = busy
+        connection.reader = self._reader
+        watch_over(connection.sock)
+        busy.add(connection)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._reader.status
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's headers."""
+        return self._reader.headers
+
+    def begin(self, request: Request, limits: Limits) -> None:
+        """Sends the request and waits for the headers."""
+        self._connection.send(request, limits)
+        self._reader.expect(request.method)
+        until = min(time.monotonic() + limits.read, limits.deadline)
+        try:
+            while not self._reader.status:
+                self._more(until)
+        except TimeoutError as error:
+            silence = DeadlineExceeded(f"no answer within {limits.read:g} s")
+            raise Broken(silence, sent=True) from error
+
+    def read(self, deadline: float) -> bytes:
+        """The next bytes; none when the answer has come to its end.
+
+        Raises:
+            TimeoutError: nothing came until the deadline; the stream is as good as before.
+            Broken: the connection broke.
+        """
+        while not (data := self._reader.take()) and not self._reader.ended:
+            self._more(deadline)
+        return data
+
+    def _more(self, until: float) -> None:
+        connection, reader = self._connection, self._reader
+        try:
+            data = receive(connection.sock, until)
+            if data:
+                reader.feed(data)
+            else:
+                reader.feed_eof()
+        except TimeoutError:
+            raise
+        except ssl.SSLError as error:
+            refused = TlsError(f"the server ended the TLS connection ({error})")
+            raise Broken(connection.lost(error) if reader.begun else refused, sent=reader.begun) from error
+        except OSError as error:
+            raise Broken(connection.lost(error), sent=True) from error
+        except ConsulAccessError as error:
+            raise Broken(error, sent=True) from error.__cause__
+
+    def interrupt(self) -> None:
+        """Wakes whoever waits for the next bytes, from any thread."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        """Ends it; closing the connection is the only way to tell the server."""
+        self._end()
+
+    def _end(self) -> None:
+        self._busy.discard(self._connection)
+        self._connection.close()
+
+    def __del__(self) -> None:
+        # An iterator that is left half-way closes its stream no other way.
+        self._end()
 
 
 class _Pool:
@@ -206,6 +295,27 @@ class Carrier:
             self._give_back(pool, connection, reusable=reusable)
             slots.release()
 
+    def open_stream(self, request: Request, limits: Limits) -> Stream:
+        """Sends the request over a connection of its own, and gives its answer when the headers have come.
+
+        Streams take none of the places that other requests wait for, however many there are.
+
+        Raises:
+            Broken: no headers came within the limits.
+            ClientClosed: after `close()`, or when it is called meanwhile.
+        """
+        self._check_open()
+        connection = self._open(request.target, limits)
+        stream = Stream(connection, self._max_bytes, self._busy)
+        try:
+            stream.begin(request, limits)
+        except BaseException as error:
+            stream.close()
+            if self._closed and isinstance(error, Broken):
+                raise ClientClosed("the client was closed during the call") from error
+            raise
+        return stream
+
     def pin(self, target: Target, limits: Limits) -> Target:
         """The same target at one IP address that takes connections; the connection is kept for the first request."""
         for known, pool in list(self._pools.items()):
@@ -251,9 +361,12 @@ class Carrier:
         pool = self._pools.get(target)
         return pool or self._pools.setdefault(target, _Pool(self._max_connections))
 
-    def _acquire(self, slots: Slots, limits: Limits) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise ClientClosed("the client is closed")
+
+    def _acquire(self, slots: Slots, limits: Limits) -> None:
+        self._check_open()
         try:
             slots.acquire(min(time.monotonic() + limits.pool, limits.deadline))
         except TimeoutError as error:

@@ -32,7 +32,7 @@ class Sending:
     @property
     def settings(self) -> ConsulSettings:
         """What this client was set up with; secrets are masked when it is printed."""
-        return self._transport.settings
+        return self._transport.consul_settings
 
     def send(self, call: Call[T], *, target: Target | None = None, within: float | None = None) -> T:
         """Sends any call, with this client's token, limits and retries.

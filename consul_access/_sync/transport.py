@@ -7,24 +7,30 @@ of the loop, so that a traceback shows the caller, the method, the sending and t
 
 from __future__ import annotations
 
-import base64
 import logging
 import random
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from consul_access._pairs.threads import resolve, settled, sleep
 from consul_access._sync.carrier import Carrier
 from consul_access._version import __version__
 from consul_access.call import Call, Repeat, Reply
-from consul_access.errors import BadAnswer, ConnectFailed, ConsulAccessError, PoolExhausted, TokenUnknown
+from consul_access.errors import (
+    BadAnswer,
+    ConnectFailed,
+    ConsulAccessError,
+    DeadlineExceeded,
+    PoolExhausted,
+    TokenUnknown,
+)
 from consul_access.hooks import Exchange, Hook
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
-from consul_access.settings import ConsulSettings, ssl_context
+from consul_access.settings import ClientSettings, ssl_context
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from consul_access._sync.bridge import ForeignCarrier
+    from consul_access.settings import ConsulSettings
 
 __all__ = ["Transport"]
 
@@ -43,6 +50,7 @@ log = logging.getLogger("consul_access")
 FRESH_TOKEN_PAUSE = 0.5
 """Servers that lag behind refuse a token made a moment ago (seen for up to 0.4 s); it gets one more chance."""
 REMEMBERED_HEADERS = 64
+OWN_HEADERS = (("User-Agent", f"consul-access/{__version__}"), ("Accept", "application/json"))
 
 
 class Transport:
@@ -58,7 +66,7 @@ class Transport:
 
     def __init__(
         self,
-        settings: ConsulSettings,
+        settings: ClientSettings,
         *,
         meaning: Callable[[int, str], Meaning],
         transport: httpx.BaseTransport | None = None,
@@ -76,7 +84,7 @@ class Transport:
         self._stock: dict[bool, ForeignCarrier] = {}
         self._failover = Failover(settings.targets)
         self._hooks: tuple[Hook, ...] = ()
-        self._scope = _scope(settings)
+        self._scope = settings.scope()
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
 
@@ -114,7 +122,7 @@ class Transport:
         if isinstance(outcome, Reply):
             return outcome
         elapsed = time.monotonic() - course.started
-        raise conclude(call, outcome, attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+        raise conclude(call, course.telling(outcome), attempts=course.attempts, elapsed=elapsed, applied=course.applied)
 
     def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
@@ -129,6 +137,16 @@ class Transport:
                 broken.error.address = str(target)
                 failure = broken
         raise failure.error from failure.__cause__
+
+    @property
+    def consul_settings(self) -> ConsulSettings:
+        """The settings, for whoever knows that the registry is Consul."""
+        return cast("ConsulSettings", self.settings)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The servers in use."""
+        return self._failover.targets
 
     @property
     def may_be_elsewhere(self) -> bool:
@@ -192,7 +210,7 @@ class Transport:
     def _attempt(self, course: _Course) -> Reply | Failed:
         course.attempts += 1
         begun = time.monotonic()
-        target = course.target or self._failover.order(begun)[0]
+        target = course.target or self._next(course, begun)
         token = settled(self.settings.token.read())
         outcome = self._exchange(course, target, token)
         if isinstance(outcome, Reply):
@@ -200,13 +218,23 @@ class Transport:
             self._trusted = hash(token)
         else:
             course.applied |= outcome.applied
+            if outcome.error.status is not None:
+                course.answered = outcome
             if outcome.error.retryable and not isinstance(outcome.error, PoolExhausted):
+                course.failed.append(target)
                 self._failover.failed(target, time.monotonic())
             elif isinstance(outcome.error, TokenUnknown):
                 outcome = self._with_new_token(course, outcome, token)
         if self._hooks or log.isEnabledFor(logging.DEBUG):
             self._report(course, target, outcome, time.monotonic() - begun)
         return outcome
+
+    def _next(self, course: _Course, now: float) -> Target:
+        """The server to ask next: as failover has it, but first those that this call has not met in vain."""
+        order = self._failover.order(now)
+        if course.attempts == 1:
+            return order[0]
+        return next((target for target in order if target not in course.failed), order[0])
 
     def _exchange(self, course: _Course, target: Target, token: str | None) -> Reply | Failed:
         call = course.call
@@ -242,11 +270,11 @@ class Transport:
         self._headers[wanted] = headers
 
     def _pairs(self, target: Target, token: str | None, has_body: bool) -> tuple[tuple[str, str], ...]:
-        pairs = _fixed_headers(self.settings)
+        pairs = (*OWN_HEADERS, *self.settings.fixed_headers())
         if has_body:
             pairs = (*pairs, ("Content-Type", "application/json"))
         if token:
-            pairs = (*pairs, ("X-Consul-Token", token))
+            pairs = (*pairs, *self.settings.token_headers(token))
         if self.settings.compress or (self.settings.compress is None and not target.is_local):
             pairs = (*pairs, ("Accept-Encoding", "gzip"))
         return pairs
@@ -288,12 +316,16 @@ class Transport:
         if course.token_tried:
             return failed
         course.token_tried = True
-        renewed = settled(self.settings.token.refresh())
+        renewed = self._renewed(token)
         if renewed and renewed != token:
             return Failed(failed.error, applied=False, wait=0.0, again=True)
         if token and hash(token) != self._trusted:
             return Failed(failed.error, applied=False, wait=FRESH_TOKEN_PAUSE, again=True)
         return failed
+
+    def _renewed(self, _refused: str | None) -> str | None:
+        """The token from its origin, after this one was refused."""
+        return settled(self.settings.token.refresh())
 
     # --- and further ones ---------------------------------------------------------------------------------
 
@@ -371,7 +403,7 @@ class Transport:
 class _Course:
     """What one call has been through so far."""
 
-    __slots__ = ("applied", "attempts", "call", "deadline", "started", "target", "token_tried")
+    __slots__ = ("answered", "applied", "attempts", "call", "deadline", "failed", "started", "target", "token_tried")
 
     def __init__(self, call: Call[Any], target: Target | None, total: float) -> None:
         self.call = call
@@ -380,7 +412,19 @@ class _Course:
         self.deadline = self.started + total
         self.attempts = 0
         self.applied = False
+        self.answered: Failed | None = None
+        self.failed: list[Target] = []
         self.token_tried = False
+
+    def telling(self, last: Failed) -> Failed:
+        """What to raise: the last failure, or what a server said before when that one tells nothing about why.
+
+        It tells nothing when the time ran out, or when another server than the one that answered was not reached.
+        """
+        if self.answered is None or last.error.status is not None:
+            return last
+        tells_nothing = isinstance(last.error, DeadlineExceeded) or len(set(self.failed)) > 1
+        return self.answered if tells_nothing else last
 
 
 def _worth_repeating(call: Call[Any], state: RetryCallState) -> bool:
@@ -404,20 +448,3 @@ def _is_patched(module: str, name: str) -> bool:
         return False
     method = getattr(loaded, name).handle_request
     return not method.__module__.startswith(module)
-
-
-def _fixed_headers(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
-    headers = (("User-Agent", f"consul-access/{__version__}"), ("Accept", "application/json"))
-    if settings.http_auth is None:
-        return headers
-    user, password = settings.http_auth
-    pair = base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
-    return (*headers, ("Authorization", f"Basic {pair}"))
-
-
-def _scope(settings: ConsulSettings) -> tuple[tuple[str, str], ...]:
-    """The settings' defaults as query pairs, ready to be appended."""
-    from urllib.parse import quote
-
-    named = (("dc", settings.datacenter), ("ns", settings.namespace), ("partition", settings.partition))
-    return tuple((name, f"{name}={quote(value, safe='')}") for name, value in named if value)

@@ -31,6 +31,10 @@ class Failover:
     def targets(self) -> tuple[Target, ...]:
         return self._targets
 
+    def add(self, targets: Sequence[Target]) -> None:
+        """Takes up further servers, behind those there are."""
+        self._targets = (*self._targets, *(target for target in targets if target not in self._targets))
+
     def order(self, now: float) -> tuple[Target, ...]:
         """All servers, the one to ask first in front."""
         if not self._rest:

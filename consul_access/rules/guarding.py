@@ -30,16 +30,11 @@ class Verdict(Enum):
 
 
 class Guard:
-    """Judges one answer after the other.
+    """Judges one answer after the other."""
 
-    Args:
-        grace: seconds for which a doubtful answer is not believed.
-    """
+    __slots__ = ("_doubtful_since",)
 
-    __slots__ = ("_doubtful_since", "_grace")
-
-    def __init__(self, grace: float = GRACE) -> None:
-        self._grace = grace
+    def __init__(self) -> None:
         self._doubtful_since: float | None = None
 
     @property
@@ -53,7 +48,8 @@ class Guard:
         Args:
             before: the length of the last list that was believed.
             after: the length of this one.
-            restarted: its index is lower than that of the last one believed, or it has none.
+            restarted: its index is lower than that of the last one believed, it has none, or there was an outage
+                before it: it may be another registry's.
             confirmed: it is a consistent read.
             now: the monotonic time.
         """
@@ -69,7 +65,7 @@ class Guard:
             return Verdict.BELIEVE
         if self._doubtful_since is None:
             self._doubtful_since = now
-        if now - self._doubtful_since < self._grace:
+        if now - self._doubtful_since < GRACE:
             return Verdict.HOLD
         self._doubtful_since = None
         return Verdict.BELIEVE

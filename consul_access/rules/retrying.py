@@ -24,11 +24,13 @@ class Meaning:
         error: the error it stands for.
         message: what happened, for a person.
         applied: whether the server may have acted on the request all the same.
+        advice: what to do next, where that is more than the error's own advice.
     """
 
     error: type[ConsulAccessError]
     message: str
     applied: bool
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def refusal(call: Call[Any], reply: Reply, meaning: Callable[[int, str], Meaning
         status=reply.status,
         excerpt=reply.excerpt(),
     )
+    if meant.advice:
+        error.advice = meant.advice
     return Failed(error, meant.applied, wait=_retry_after(reply, retry_after_cap) if error.retryable else None)
 
 

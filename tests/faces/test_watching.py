@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -355,7 +356,6 @@ class TestWhatIsBelieved:
 
     def test_f30_a_loss_that_lasts_is_believed_in_the_end(self, face, monkeypatch):
         monkeypatch.setattr("consul_access.rules.guarding.GRACE", 1.0)
-        monkeypatch.setattr("consul_access.rules.guarding.Guard.__init__.__defaults__", (1.0,))
         monkeypatch.setattr("consul_access.rules.blocking.LOOK_AGAIN", 0.4)
 
         async def story():
@@ -686,6 +686,45 @@ class TestResolver:
                             orders.pick()
 
         face.run(story)
+
+    def test_a_balancer_that_fails_keeps_the_list_it_has_and_harms_nobody_else(self, face, caplog):
+        class Picky:
+            def prepare(self, instances):
+                if len(instances) > 1:
+                    raise ZeroDivisionError
+                return lambda key=None: instances[0]
+
+        async def story():
+            with BlockingRegistry(entry(1)) as registry:
+                async with face.access(url=registry.url) as access:
+                    async with access.resolver("orders", balancer=Picky()) as picky, access.resolver("orders") as other:
+                        registry.change(entry(2), entry(3))
+                        await face.eventually(lambda: ids(other.instances()) == ["orders-2", "orders-3"])
+                        assert picky.pick().id == "orders-1"
+                        registry.change(entry(4))
+                        await face.eventually(lambda: picky.pick().id == "orders-4")
+
+        face.run(story)
+        assert "could not be taken over" in caplog.text
+
+    def test_calls_are_reported_to_the_balancer(self, face):
+        told = []
+        balancer = SimpleNamespace(
+            prepare=lambda instances: lambda key=None: instances[0],
+            started=lambda address: told.append(address),
+            report=lambda address, ok, elapsed: told.append((address, ok, elapsed)),
+        )
+
+        async def story():
+            with BlockingRegistry(entry(1)) as registry:
+                async with face.access(url=registry.url) as access:
+                    async with access.resolver("orders", balancer=balancer) as orders:
+                        picked = orders.pick()
+                        orders.started(picked)
+                        orders.report(picked.address, True, 0.5)
+
+        face.run(story)
+        assert told == [("10.0.0.1", 8001), (("10.0.0.1", 8001), True, 0.5)]
 
     def test_the_end_of_the_client_ends_its_resolvers(self, face):
         async def story():

@@ -29,7 +29,8 @@ from tests.support.waiting import eventually
 ROOT = Path(__file__).parents[2]
 TTL = 3.0
 BEAT = TTL / 3
-SERVER = 1.0
+SERVER = 15.0
+"""What a server and a busy machine may need besides; milliseconds otherwise."""
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_it_lives_on_a_node_of_its_own_with_a_heartbeat_and_is_gone_after_the_bl
                 assert await access.search_service("orders") == [("10.0.0.5", 8080)]
                 first = heartbeat_of(check(server)["Output"])
                 assert first.every == BEAT
-                assert abs(time.time() - first.at) < 5
+                assert abs(time.time() - first.at) < SERVER
                 await face.eventually(lambda: heartbeat_of(check(server)["Output"]).at > first.at, within=BEAT + SERVER)
                 assert server.read("/v1/agent/services") == {}
                 (instance,) = await access.instances("orders", policy="any")
@@ -94,7 +95,7 @@ def test_a_health_function_drives_the_status(face, server):
     async def story():
         async with face.access(url=server.url) as access:
             async with kept(access, health=lambda: (answers[-1], "says the service")):
-                assert passing(server) == ["orders-1"]
+                await face.eventually(lambda: passing(server) == ["orders-1"], within=BEAT + SERVER)
                 answers.append("warning")
                 await face.eventually(lambda: check(server)["Status"] == "warning", within=BEAT + SERVER)
                 assert check(server)["Output"].endswith("\nsays the service")
@@ -135,7 +136,7 @@ def test_a_changed_definition_is_restored(face, server):
                     "/v1/catalog/register",
                     {"Node": "consul-access", "SkipNodeUpdate": True, "Service": changed},
                 )
-                await face.eventually(lambda: keeper.re_registrations == 1, within=7)
+                await face.eventually(lambda: keeper.re_registrations == 1, within=5 + SERVER)
                 assert entries(server)[0]["Service"]["Port"] == 8080
 
     face.run(story)
@@ -283,7 +284,8 @@ def test_three_servers_none_of_which_matters_alone(face):
         async def story():
             addresses = [server.address for server in cluster.servers]
             async with face.access(addresses=addresses) as access:
-                async with kept(access) as keeper:
+                # A busy machine may take its time for an election.
+                async with kept(access, stop_timeout=60.0) as keeper:
                     first, *others = cluster.servers
                     first.kill()
                     until = time.monotonic() + 8
@@ -291,7 +293,7 @@ def test_three_servers_none_of_which_matters_alone(face):
                         found = cluster.passing("orders", asked=others[0])
                         assert found in (None, [("consul-access", "orders-1")])
                         await face.sleep(0.05)
-                    await face.eventually(lambda: keeper.misses == 0, within=5)
+                    await face.eventually(lambda: keeper.misses == 0, within=60)
                     assert keeper.re_registrations == 0
                 assert others[0].read("/v1/catalog/service/orders") == []
 
@@ -403,7 +405,7 @@ def test_a_killed_owner_is_left_out_by_age_and_reaped(server, told):
         process.kill()
     begun = time.monotonic()
     with ConsulAccess(url=server.url) as access:
-        eventually(lambda: not access.instances("orders", max_heartbeat_age=1.2), within=5)
+        eventually(lambda: not access.instances("orders", max_heartbeat_age=1.2), within=SERVER)
         told("left out after", time.monotonic() - begun)
         assert len(access.instances("orders")) == 1
         assert len(access.reap(older_than=1)) == 1

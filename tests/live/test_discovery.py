@@ -31,7 +31,7 @@ from consul_access import (
 )
 from consul_access.rules.naming import Wanted
 from tests.support.faces import Awaited
-from tests.support.serving import Serving
+from tests.support.instance_servers import Serving
 
 ORDERS = Wanted("orders")
 

@@ -139,7 +139,7 @@ class TestOutages:
         assert counted[0] / passed > 2000  # ten thousand where nobody else is busy
 
     def test_an_agent_that_is_stopped_orderly_does_not_empty_the_list(self, face, agents, told):
-        agent = agents(server=True, config={"leave_on_terminate": True})
+        agent = agents(server=True)
         agent.register("orders", id="orders-1", port=8001)
         seen = []
 

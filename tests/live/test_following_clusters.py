@@ -112,6 +112,23 @@ def test_c01_the_agent_is_killed_for_3_seconds(cluster, told):
         told("followed after the return", await_ids(orders, ["orders-1", "orders-2"], time.monotonic(), within=1.5))
 
 
+def test_a_client_agent_that_leaves_orderly_does_not_empty_the_list(cluster, told):
+    """It answers waiting queries with 200 and an empty list."""
+    changed(cluster.servers[0], 1)
+    seen = []
+    with ConsulAccess(url=cluster.agent.url) as access, access.resolver("orders") as orders:
+        access.on_change("orders", lambda snapshot: seen.append(len(snapshot)))
+        with Picking(orders, {"orders-1", "orders-2"}):
+            time.sleep(0.5)
+            cluster.agent.stop()
+            told("flagged after", await_flag(orders, stale=True, within=5))
+            changed(cluster.servers[0], 2)
+            cluster.agent.run()
+            told("confirmed after", await_flag(orders, stale=False, within=20))
+            await_ids(orders, ["orders-1", "orders-2"], time.monotonic(), within=5)
+    assert min(seen) == 1
+
+
 def test_c02_the_agent_loses_its_data_and_what_is_kept_there_comes_back(cluster, told):
     agent, server = cluster.agent, cluster.servers[0]
     with ConsulAccess(url=agent.url) as access, ConsulAccess(url=server.url) as elsewhere:

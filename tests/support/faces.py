@@ -15,7 +15,17 @@ from typing import Any, TypeVar
 import anyio
 import httpx
 
-from consul_access import AsyncConsulAccess, ConsulAccess, Keeper, Registration, Resolver
+from consul_access import (
+    AsyncConsulAccess,
+    AsyncEtcdRegistry,
+    ConsulAccess,
+    EtcdRegistry,
+    Keeper,
+    Kubernetes,
+    Lease,
+    Registration,
+    Resolver,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +63,16 @@ class Face:
             with ConsulAccess(*args, **kwargs) as client:
                 yield Awaited(client)
 
+    @asynccontextmanager
+    async def etcd(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """A client of etcd, closed at the end of the block."""
+        if self.is_async:
+            async with AsyncEtcdRegistry(*args, **kwargs) as etcd:
+                yield etcd
+        else:
+            with EtcdRegistry(*args, **kwargs) as client:
+                yield Awaited(client)
+
     async def sleep(self, seconds: float) -> None:
         """Lets everything else go on for so long."""
         if self.is_async:
@@ -79,7 +99,7 @@ class Awaited:
 
     plain = frozenset({"on_exchange"})
     """Methods that are not awaited on the other face either."""
-    making = frozenset({"registered", "resolver", "watch", "watch_services", "on_change"})
+    making = frozenset({"registered", "resolver", "watch", "watch_key", "watch_prefix", "watch_services", "on_change"})
     """Methods that are not awaited, and give something with methods that are."""
 
     def __init__(self, inner: Any) -> None:
@@ -91,6 +111,8 @@ class Awaited:
         if name == "aclose":
             name = "close"
         value = getattr(self._inner, name)
+        if isinstance(value, Kubernetes):
+            return Awaited(value)
         if not inspect.ismethod(value) or name in self.plain or name.startswith("_"):
             return value
 
@@ -98,7 +120,7 @@ class Awaited:
             return lambda *args, **kwargs: Awaited(value(*args, **kwargs))
 
         async def method(*args: Any, **kwargs: Any) -> Any:
-            return wrapped(value(*args, **kwargs))
+            return wrapped(value(*(unwrapped(one) for one in args), **kwargs))
 
         return method
 
@@ -123,4 +145,8 @@ class Awaited:
 
 
 def wrapped(result: Any) -> Any:
-    return Awaited(result) if isinstance(result, Registration | Keeper) else result
+    return Awaited(result) if isinstance(result, Registration | Keeper | Lease) else result
+
+
+def unwrapped(value: Any) -> Any:
+    return value._inner if isinstance(value, Awaited) else value

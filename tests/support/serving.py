@@ -1,170 +1,198 @@
-"""Instances of services: real HTTP servers in threads, which say who they are and remember what they were asked."""
+"""A server as a process, under load: callers that ask the registry and call whomever it names."""
 
 from __future__ import annotations
 
-import hashlib
-import socket
-import ssl
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import NamedTuple, Self, cast
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
 
-CHUNK = b"x" * 65_536
+from tests.support.waiting import eventually
 
-
-class Asked(NamedTuple):
-    method: str
-    path: str
-    host: str
-    body: bytes
+ROOT = Path(__file__).parents[2]
+DRAIN = 1.0
 
 
-class Serving:
-    """An instance, listening when it is made.
+def get(port, path="/"):
+    """Status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
-    Args:
-        name: what it answers with.
-        context: to speak https.
-        port: where to listen; a free port by default.
 
-    `/status/503` answers so; `/break` closes the connection after it has read the request; `/slow?seconds=1` takes its
-    time; `/stream?mib=8` sends so much; `/hash` answers with the length and hash of what it was sent; `/cut` promises
-    more than it sends; `/echo/...` answers with its path; everything else answers with its name.
+def says_42(port):
+    """Calls the service once."""
+    answer = get(port)
+    assert answer == (200, b"42"), answer
+
+
+def passing(agent):
+    """The ids that a caller is sent to."""
+    return [entry["Service"]["ID"] for entry in agent.read("/v1/health/service/orders?passing")]
+
+
+class Load:
+    """Callers that do nothing but ask the agent and call whom it names; what fails is kept.
+
+    The drain is as long as callers may hold on to what they were told. On a machine that stops a caller for longer
+    than half of it, between asking and calling, a failure says nothing.
     """
 
-    def __init__(self, name: str, *, context: ssl.SSLContext | None = None, port: int = 0) -> None:
-        self.name = name
-        self.asked: list[Asked] = []
-        self.connections: set[socket.socket] = set()
-        self.server_names: list[str | None] = []
-        self.accepted = 0
-        self.status = 200
-        self._context = context
-        self._server = _Server(self, port)
-        self.port = int(self._server.server_address[1])
-        if context is not None:
-            context.sni_callback = lambda sock, server_name, context: self.server_names.append(server_name)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name=f"instance {name}")
-        self._thread.start()
+    def __init__(self, agent, call, callers=2):
+        self.failed = []
+        self.calls = 0
+        self._agent = agent
+        self._call = call
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._calls) for _ in range(callers)]
 
-    @property
-    def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self.port
+    def _calls(self):
+        while not self._done.wait(0.005):  # often, and leaving the machine to the server
+            asked = time.monotonic()
+            for entry in self._agent.read("/v1/health/service/orders?passing"):
+                begun = time.monotonic()
+                try:
+                    self._call(entry["Service"]["Port"])
+                    self.calls += 1
+                except Exception as error:  # noqa: BLE001 - whatever it is, a caller was sent to somebody who is not there
+                    if begun - asked < DRAIN / 2:
+                        self.failed.append(error)
 
-    def stop(self) -> None:
-        """Takes no further connections; those that are open end in the middle of whatever they do."""
-        if not self._thread.is_alive():
-            return
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        for sock in list(self.connections):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:  # it has ended already
-                continue
-
-    def __enter__(self) -> Self:
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
+    def __exit__(self, *_):
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+class Server:
+    """A server's process.
 
-    def __init__(self, instance: Serving, port: int) -> None:
-        self.instance = instance
-        super().__init__(("127.0.0.1", port), _Handler)
+    Args:
+        folder: where its files are put, and where it runs.
+        command: Python's arguments.
+        files: texts by file name.
+        address: the agent, or a way to it.
+        port: where it will listen; also in PORT.
+    """
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that goes away is no error here."""
+    def __init__(self, folder, command, files, address, port, **environ):
+        self.folder = folder
+        self.port = port
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        self._environ = os.environ | {
+            "CONSUL_HTTP_ADDR": address,
+            "PORT": str(port),
+            "DRAIN": str(DRAIN),
+            "PYTHONPATH": f"{ROOT}:{folder}",
+            "TMPDIR": str(folder),
+            "HOME": str(folder),
+            **environ,
+        }
+        self._command = [sys.executable, *command]
+        self.process = None
+
+    def __enter__(self):
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                env=self._environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_):
+        # Its own group, so that workers whose master was killed do not outlive the test.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
+    @property
+    def log(self):
+        return (self.folder / "log").read_text()
+
+    def children(self):
+        """The process ids of its workers."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in path.read_text().split()]
+
+    def passes(self, agent):
+        """Waits until callers are sent there."""
+
+        def told():
+            assert self.process.poll() is None, self.log
+            return passing(agent)
+
+        try:
+            return eventually(told, within=120)
+        except AssertionError:
+            raise AssertionError(f"it does not pass: {agent.read('/v1/agent/checks')}\n{self.log}") from None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    timeout = 30
+def leaves_in_order(server, agent, counting, *, call=says_42, number=signal.SIGTERM, begun="", times=0):
+    """Ends a server that is under load. Not one caller is sent to somebody who does not answer.
 
-    def setup(self) -> None:
-        super().setup()
-        self.instance = cast("_Server", self.server).instance
-        self.instance.accepted += 1
-        self.instance.connections.add(self.connection)
+    Returns:
+        Its exit code.
+    """
+    with Load(agent, call) as load, server:
+        server.passes(agent)
+        eventually(lambda: load.calls > 20, within=60, what="callers are served")
+        eventually(lambda: server.log.count(begun) >= times, within=120, what="all workers have begun")
+        told = time.monotonic()
+        server.process.send_signal(number)
+        eventually(lambda: passing(agent) == [], within=60, what="it leaves the look-ups")
+        closed = _closed_at(server.port, call)
+        code = server.process.wait(60)
+        assert agent.read("/v1/agent/services") == {}
+    assert load.failed == [], (load.failed[0], server.log)
+    hidden = counting.first("/v1/agent/service/maintenance/", server.log)
+    assert closed - hidden >= DRAIN
+    assert closed > counting.first("/v1/agent/service/deregister/")
+    assert counting.deregistrations == 1
+    assert "Traceback" not in server.log, server.log
+    assert "Error" not in server.log, server.log
+    counting.told("out of the look-ups after", f"{hidden - told:.2f} s")
+    counting.told("the port closed after that", f"{closed - hidden:.2f} s")
+    counting.told("calls served", load.calls)
+    return code
 
-    def finish(self) -> None:
-        self.instance.connections.discard(self.connection)
-        super().finish()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing."""
+def _closed_at(port, call):
+    """When the first call fails; until then every one is answered."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            call(port)
+        except AssertionError:  # it answers, and wrongly
+            raise
+        except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+            continue  # a worker has ended, the port is still open
+        except Exception:  # noqa: BLE001 - each kind of call has errors of its own
+            return time.monotonic()
+    raise AssertionError("the port was not closed")
 
-    def serve(self) -> None:
-        url = urlsplit(self.path)
-        if url.path == "/hash":
-            self.hash()
-            return
-        self.instance.asked.append(Asked(self.command, url.path, self.headers.get("Host", ""), self.received()))
-        options = {name: float(values[0]) for name, values in parse_qs(url.query).items()}
-        special = {"/break": self.hang_up, "/cut": self.cut, "/stream": self.stream}.get(url.path)
-        if special is not None:
-            special(**options)
-            return
-        time.sleep(options.get("seconds", 0))
-        told = url.path.removeprefix("/status/")
-        said = url.path if url.path.startswith("/echo/") else self.instance.name
-        self.answer(said.encode(), int(told) if told.isdigit() else self.instance.status)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve  # noqa: N815
-
-    def received(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        whole = b""
-        while size := int(self.rfile.readline(), 16):
-            whole += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return whole
-
-    def head(self, length: int, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(length))
-        self.send_header("X-Instance", self.instance.name)
-        self.end_headers()
-
-    def answer(self, body: bytes, status: int = 200) -> None:
-        self.head(len(body), status)
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def hash(self) -> None:
-        digest, length = hashlib.sha256(), int(self.headers.get("Content-Length", 0))
-        left = length
-        while left:
-            part = self.rfile.read(min(left, len(CHUNK)))
-            digest.update(part)
-            left -= len(part)
-        self.answer(f"{length} {digest.hexdigest()}".encode())
-
-    def hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        self.head(100)
-        self.wfile.write(b"only this")
-        self.close_connection = True
-
-    def stream(self, mib: float) -> None:
-        self.head(int(mib * 2**20))
-        for _ in range(int(mib * 2**20) // len(CHUNK)):
-            self.wfile.write(CHUNK)
+def told(port, path="/health"):
+    """Status and report that the health path answers."""
+    status, body = get(port, path)
+    return status, json.loads(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -65,3 +66,20 @@ def test_without_apt_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.delenv("CONSUL_BIN", raising=False)
     with pytest.raises(servers.ServerMissing, match="set CONSUL_BIN"):
         servers.consul()
+
+
+@pytest.mark.parametrize(("find", "version"), [(servers.etcd, "3."), (servers.etcd_newer, "3.5")])
+def test_the_etcd_servers_are_of_two_generations(find, version):
+    told = subprocess.run([find(), "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith(f"etcd Version: {version}")
+
+
+def test_a_server_that_stands_for_its_version_is_not_taken_from_path(monkeypatch, tmp_path):
+    stray = tmp_path / "etcd"
+    stray.write_text("#!/bin/sh\n")
+    stray.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("ETCD_BIN", raising=False)
+    monkeypatch.delenv("ETCD_NEWER_BIN", raising=False)
+    assert servers.etcd() == stray
+    assert servers.etcd_newer() != stray

@@ -8,6 +8,7 @@ from typing import assert_type
 from consul_access import (
     Address,
     AsyncConsulAccess,
+    AsyncEtcdRegistry,
     AsyncKeeper,
     AsyncRegistration,
     AsyncRegistry,
@@ -17,6 +18,7 @@ from consul_access import (
     CheckStatus,
     ConsulAccess,
     Entries,
+    EtcdRegistry,
     Explanation,
     F,
     FindingCode,
@@ -25,6 +27,13 @@ from consul_access import (
     HttpCheck,
     Keeper,
     KeeperState,
+    KeyEvent,
+    KeyMetadata,
+    KeyValue,
+    KubernetesInstance,
+    KubernetesService,
+    KubernetesSnapshot,
+    Lease,
     Reaped,
     Registration,
     Registry,
@@ -110,3 +119,34 @@ async def any_async_registry(registry: AsyncRegistry) -> Address:
 async def both_fulfil_their_protocol(access: ConsulAccess, async_access: AsyncConsulAccess) -> None:
     any_registry(access)
     await any_async_registry(async_access)
+
+
+def keys(etcd: EtcdRegistry) -> None:
+    value, metadata = etcd.get("a")
+    assert_type(value, bytes | None)
+    assert_type(metadata, KeyMetadata | None)
+    assert_type(etcd.put("a", b"b"), int)
+    assert_type(etcd.delete("a"), bool)
+    assert_type(etcd.replace("a", "b", "c"), bool)
+    assert_type(etcd.get_prefix("a/"), list[KeyValue])
+    assert_type(etcd.delete_prefix("a/"), int)
+    with etcd.lease(10) as lease, etcd.watch_prefix("a/") as watch:
+        assert_type(lease, Lease)
+        assert_type(lease.ttl(), int | None)
+        for event in watch:
+            assert_type(event, KeyEvent)
+    assert_type(etcd.kubernetes.services("default"), Entries[KubernetesService])
+    assert_type(etcd.kubernetes.instances("default", "web"), list[KubernetesInstance])
+    for snapshot in etcd.kubernetes.watch("default", "web"):
+        assert_type(snapshot, KubernetesSnapshot)
+    etcd.put("a", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def async_keys(etcd: AsyncEtcdRegistry) -> None:
+    assert_type(await etcd.put("a", "b"), int)
+    async with await etcd.lease(10) as lease, etcd.watch_key("a") as watch:
+        assert_type(await lease.keepalive(), int)
+        async for event in watch:
+            assert_type(event, KeyEvent)
+    async for snapshot in etcd.kubernetes.watch("default", "web"):
+        assert_type(snapshot, KubernetesSnapshot)

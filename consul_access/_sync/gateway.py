@@ -1,0 +1,295 @@
+# Written by tools/faces.py from consul_access/_async/gateway.py; edit that one.
+"""Sends calls to etcd's gateway: logs in, opens streams, and gets to know further members of the cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from consul_access._pairs.threads import Later, Slots
+from consul_access._sync.transport import Transport
+from consul_access.call import Call, Reply
+from consul_access.errors import ConsulAccessError, DeadlineExceeded, InvalidSettings, TokenUnknown
+from consul_access.etcd import auth, cluster, texts
+from consul_access.etcd.settings import EtcdSettings
+from consul_access.models.address import Target
+from consul_access.rules.discovering import candidates
+from consul_access.rules.retrying import Failed, refusal
+from consul_access.tokens import NoToken
+from consul_access.wire import Broken, Request, RequestHeaders
+
+if TYPE_CHECKING:
+    import httpx
+    from pydantic import SecretStr
+
+    from consul_access._sync.bridge import ForeignStream
+    from consul_access._sync.carrier import Stream
+
+__all__ = ["Gateway", "Opened"]
+
+log = logging.getLogger("consul_access")
+
+AnyStream: TypeAlias = "Stream | ForeignStream"
+
+HEADERS_SECONDS = 5.0
+"""How long a stream's headers may take; etcd answers some malformed requests never."""
+PROBE_SECONDS = 3.0
+"""How long a member may take to say how it is."""
+MAX_REFUSAL_BYTES = 64 * 1024
+_REQUIRE_LEADER = ("Grpc-Metadata-hasleader", "true")
+"""Ends a stream when its member loses the leader; without it, it stays open in silence (observed, 3.4 and 3.5)."""
+
+
+class Gateway(Transport):
+    """Sends calls to the members of one etcd cluster.
+
+    Args:
+        settings: whom to ask, as which user, and how patiently.
+        transport: an httpx transport to send with, instead of connections of our own.
+    """
+
+    def __init__(self, settings: EtcdSettings, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._login: PasswordLogin | None = None
+        if settings.user is not None and settings.password is not None:
+            self._login = PasswordLogin(settings, settings.user, settings.password, transport=transport)
+            settings = replace(settings, token=self._login)
+        super().__init__(settings, meaning=texts.meaning, transport=transport)
+        self.etcd_settings = settings
+        self._heard: dict[Target, float] = {}
+        self._to_discover = settings.discover
+
+    def reply(
+        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+    ) -> Reply:
+        """Sends the call and returns the reply, unread; its status is one of the call's."""
+        if self._to_discover:
+            self._discover_first()
+        return super().reply(call, target=target, within=within, once=once)
+
+    # --- streams ------------------------------------------------------------------------------------------
+
+    def open(self, call: Call[Any]) -> Opened:
+        """Begins a call that is answered with a stream, at the member to ask first; it is tried once.
+
+        Raises:
+            ConsulAccessError: by meaning.
+        """
+        if self._to_discover:
+            self._discover_first()
+        target = self._failover.order(time.monotonic())[0]
+        token = self._token()
+        try:
+            try:
+                return self._open(call, target, token)
+            except TokenUnknown:
+                renewed = self._renewed(token)
+                if renewed is None or renewed == token:
+                    raise
+                return self._open(call, target, renewed)
+        except ConsulAccessError as error:
+            error.operation, error.address = call.name, str(target)
+            if error.retryable:
+                self.distrust(target)
+            raise
+
+    def _open(self, call: Call[Any], target: Target, token: str | None) -> Opened:
+        limits = self._limits(time.monotonic() + self.settings.timeouts.total)
+        headers = RequestHeaders(target, (*self._pairs(target, token, has_body=True), _REQUIRE_LEADER), token)
+        request = Request(call.method, target, self._scoped(call), headers, call.body)
+        try:
+            stream = self._carrier(target).open_stream(request, replace(limits, read=HEADERS_SECONDS))
+        except Broken as broken:
+            self._advise(broken.error)
+            raise broken.error from broken.__cause__
+        if stream.status != 200:
+            raise self._refused(call, target, stream)
+        self._failover.worked(target)
+        return Opened(target, token, stream)
+
+    def _refused(self, call: Call[Any], target: Target, stream: AnyStream) -> ConsulAccessError:
+        body = b""
+        try:
+            until = time.monotonic() + HEADERS_SECONDS
+            while len(body) < MAX_REFUSAL_BYTES and (data := stream.read(until)):
+                body += data
+        except (TimeoutError, Broken) as error:
+            log.debug("the reason of status %d did not come: %s", stream.status, error)
+        finally:
+            stream.close()
+        reply = Reply(stream.status, stream.headers, body, address=str(target))
+        return refusal(call, reply, texts.meaning, retry_after_cap=0.0).error
+
+    def is_alive(self, target: Target, within: float) -> bool:
+        """Whether the member has said so in the last seconds, or says so now. Many watches ask once."""
+        if time.monotonic() - self._heard.get(target, float("-inf")) < within:
+            return True
+        try:
+            self.send(cluster.status(), target=target, within=PROBE_SECONDS)
+        except ConsulAccessError as error:
+            log.info("etcd at %s no longer answers: %s", target, error)
+            return False
+        self._heard[target] = time.monotonic()
+        return True
+
+    def distrust(self, target: Target) -> None:
+        """Notes that this member was no good, so that another one is asked first."""
+        self._failover.failed(target, time.monotonic())
+        self._heard.pop(target, None)
+
+    # --- users --------------------------------------------------------------------------------------------
+
+    def renew(self, refused: str | None) -> str | None:
+        """Another token than the refused one, if there is a user to log in as."""
+        return self._renewed(refused)
+
+    def _renewed(self, refused: str | None) -> str | None:
+        return None if self._login is None else self._login.renew(refused)
+
+    def _token(self) -> str | None:
+        if self._login is None:
+            return None
+        return self._login.known or self._login.renew(None)
+
+    # --- members ------------------------------------------------------------------------------------------
+
+    def discover(self) -> tuple[Target, ...]:
+        """Asks for the cluster's members, and takes up those that answer from here; see `EtcdRegistry.discover`."""
+        members = self.send(cluster.members())
+        expected = (self.send(cluster.status())).cluster_id
+        known = self._failover.targets
+        found = [target for target in candidates(members_urls(members), known) if self._belongs(target, expected)]
+        self._failover.add(found)
+        return tuple(found)
+
+    def _discover_first(self) -> None:
+        self._to_discover = False
+        try:
+            self.discover()
+        except ConsulAccessError as error:
+            log.warning("the cluster's members could not be asked for; the next call tries again: %s", error)
+            self._to_discover = True
+
+    def _belongs(self, target: Target, cluster_id: int) -> bool:
+        """Whether this address serves the gateway of this very cluster. What it is asked needs no token."""
+        probe = Transport(
+            replace(self.etcd_settings, targets=(target,), token=NoToken()), meaning=texts.meaning, transport=self.given
+        )
+        try:
+            status = probe.send(cluster.status(), within=PROBE_SECONDS)
+        except ConsulAccessError as error:
+            log.info("the member at %s is not used: %s", target.url, error)
+            return False
+        finally:
+            if self.given is None:  # a transport that was given belongs to the client
+                probe.close()
+        return status.cluster_id == cluster_id
+
+    # --- errors that speak of etcd ------------------------------------------------------------------------
+
+    def _broken(self, course: Any, target: Target, broken: Broken) -> Failed:
+        self._advise(broken.error)
+        return super()._broken(course, target, broken)
+
+    def _advise(self, error: ConsulAccessError) -> None:
+        error.advice = texts.ADVICE.get(type(error), error.advice)
+
+
+def members_urls(members: tuple[cluster.Member, ...]) -> list[str]:
+    """Where the members say that they are reached. Learners serve nobody yet."""
+    return [url for member in members if not member.is_learner for url in member.client_urls]
+
+
+class Opened:
+    """A stream that has begun.
+
+    Args:
+        target: the member at its other end.
+        token: what it was opened with.
+        stream: the bytes.
+    """
+
+    __slots__ = ("stream", "target", "token")
+
+    def __init__(self, target: Target, token: str | None, stream: AnyStream) -> None:
+        self.target = target
+        self.token = token
+        self.stream = stream
+
+
+class PasswordLogin:
+    """Gets tokens for a user and a password, over connections of its own; a `TokenSource`.
+
+    etcd's tokens end 5 minutes after their last use, with a change of users, and with the member that made them
+    (simple tokens). None of that can be foreseen, so a new one is made when one is refused.
+
+    Args:
+        settings: those of the client.
+        user: whom to log in as.
+        password: with which password.
+        transport: the httpx transport of the client, if it was given one.
+    """
+
+    def __init__(
+        self,
+        settings: EtcdSettings,
+        user: str,
+        password: SecretStr,
+        *,
+        transport: httpx.BaseTransport | None,
+    ) -> None:
+        self._settings = settings
+        self._user = user
+        self._password = password
+        self._carried = transport
+        self._one_at_a_time = Slots(1)
+        self._asked = False
+        self._token: SecretStr | None = None
+
+    @property
+    def known(self) -> str | None:
+        """The token of the last login."""
+        return None if self._token is None else self._token.get_secret_value()
+
+    def read(self) -> str | None | Later[str | None]:
+        """The token of the last login, or of the first one, made now."""
+        return self.known if self._asked else self.renew(None)
+
+    def refresh(self) -> str | None | Later[str | None]:
+        """Another token than the present one."""
+        return self.renew(self.known)
+
+    def renew(self, refused: str | None) -> str | None:
+        """Another token than the refused one: somebody else's, made meanwhile, or a new one.
+
+        Raises:
+            AuthenticationFailed: etcd does not accept the user and password.
+            ConsulAccessError: no member answers.
+        """
+        try:
+            self._one_at_a_time.acquire(time.monotonic() + self._settings.timeouts.total)
+        except TimeoutError as error:
+            raise DeadlineExceeded("no login came to its end in time") from error
+        try:
+            if not self._asked or self.known == refused:
+                self._token = self._log_in()
+                self._asked = True
+            return self.known
+        finally:
+            self._one_at_a_time.release()
+
+    def _log_in(self) -> SecretStr | None:
+        transport = Transport(replace(self._settings, token=NoToken()), meaning=texts.meaning, transport=self._carried)
+        try:
+            token = transport.send(auth.authenticate(self._user, self._password))
+        finally:
+            if self._carried is None:  # a transport that was given belongs to the client
+                transport.close()
+        if token is not None and not (token.get_secret_value().isascii() and token.get_secret_value().isprintable()):
+            raise InvalidSettings("etcd's token holds characters that no header can carry")
+        log.debug("logged in at etcd as %s%s", self._user, "" if token else "; it knows no users and needs no token")
+        return token
+
+    def __repr__(self) -> str:
+        return f"token by logging in as {self._user!r}"

@@ -1,0 +1,95 @@
+"""How the gateway writes bytes, numbers and keys, and what every answer has."""
+
+from __future__ import annotations
+
+from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from consul_access.call import Call, Repeat, Reply, json_body, read_json
+from consul_access.errors import BadAnswer
+from consul_access.models.keys import KeyMetadata, KeyValue
+
+__all__ = ["gateway_call", "key_value", "read_object", "revision_of", "to_base64"]
+
+T = TypeVar("T")
+
+
+def to_base64(data: bytes) -> str:
+    """Standard, padded base64: older gateways refuse all other kinds."""
+    return b2a_base64(data, newline=False).decode("ascii")
+
+
+def gateway_call(
+    name: str,
+    path: str,
+    body: Mapping[str, object],
+    read: Callable[[dict[str, Any]], T],
+    *,
+    repeat: Repeat = Repeat.READ,
+    subject: str = "",
+) -> Call[T]:
+    """A call of the gateway: always POST, JSON both ways.
+
+    Args:
+        name: the operation, such as `kv.range`.
+        path: below `/v3`.
+        body: the request; what is zero or empty may be left out.
+        read: makes the result from the answer's object.
+        repeat: whether it may be sent again when the outcome is not known.
+        subject: the key or lease that it concerns.
+    """
+    return Call(
+        name=name,
+        method="POST",
+        path=f"/v3/{path}",
+        body=json_body(body),
+        read=lambda reply: read_object(reply, read),
+        repeat=repeat,
+        subject=subject,
+    )
+
+
+def read_object(reply: Reply, read: Callable[[dict[str, Any]], T]) -> T:
+    """The result made from an answer that must be an object.
+
+    Raises:
+        BadAnswer: it is none, or something in it cannot be what it should be.
+    """
+    found = read_json(reply)
+    if not isinstance(found, dict):
+        raise BadAnswer("the answer is no JSON object", status=reply.status, excerpt=reply.excerpt())
+    try:
+        return read(found)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise BadAnswer(
+            f"the answer is not what this call is answered with ({type(error).__name__}: {error})",
+            status=reply.status,
+            excerpt=reply.excerpt(),
+        ) from error
+
+
+def revision_of(answer: Mapping[str, Any]) -> int:
+    """The store's revision when the answer was made; 0 where the answer does not tell."""
+    return int(answer.get("header", {}).get("revision", 0))
+
+
+def key_value(pair: Mapping[str, Any]) -> KeyValue:
+    """A key and its value."""
+    get = pair.get
+    try:
+        key = a2b_base64(get("key", ""), strict_mode=True)
+        value = a2b_base64(get("value", ""), strict_mode=True)
+    except Error as error:
+        raise ValueError(f"no base64: {error}") from error
+    lease = int(get("lease", 0))
+    return KeyValue(
+        value,
+        KeyMetadata(
+            key,
+            int(get("create_revision", 0)),
+            int(get("mod_revision", 0)),
+            int(get("version", 0)),
+            lease or None,
+        ),
+    )

@@ -1,0 +1,126 @@
+"""`/v3/watch`: a request that names what to watch, and an answer that goes on, one JSON object a line.
+
+Over HTTP/1.1 nothing can be added once the request is sent: a watch is ended by closing its connection, which belongs
+to it alone. After a watch was canceled the server leaves the stream open for ever.
+https://etcd.io/docs/v3.5/learning/api/#watch-api
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from consul_access.call import Call, Reply, json_body
+from consul_access.errors import AnswerTooLarge, BadAnswer
+from consul_access.etcd.coding import key_value, revision_of, to_base64
+from consul_access.etcd.texts import fault_of
+from consul_access.models.keys import EventKind, KeyEvent
+from consul_access.rules.key_watching import WatchLine
+
+__all__ = ["LineDecoder", "Range", "open_watch"]
+
+
+class Range(NamedTuple):
+    """What to watch: one key, or with an end all keys from the first up to it."""
+
+    key: bytes
+    end: bytes | None = None
+
+
+def open_watch(ranges: Sequence[tuple[Range, int]], *, previous: bool = False) -> Call[None]:
+    """Begins to watch.
+
+    Args:
+        ranges: each with the revision to begin at, 0 for now; their watch ids are 0, 1, ...
+        previous: whether events tell what was there before.
+    """
+    body = b"".join(json_body(_create(wanted, start, previous)) for wanted, start in ranges)
+    subject = ", ".join(wanted.key.decode("utf-8", "backslashreplace") for wanted, _ in ranges)
+    return Call(name="watch", method="POST", path="/v3/watch", body=body, read=_no_result, subject=subject)
+
+
+def _create(wanted: Range, start: int, previous: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {"key": to_base64(wanted.key), "progress_notify": True, "fragment": True}
+    if wanted.end is not None:
+        fields["range_end"] = to_base64(wanted.end)
+    if start:
+        fields["start_revision"] = start
+    if previous:
+        fields["prev_kv"] = True
+    return {"create_request": fields}
+
+
+def _no_result(_: Reply) -> None:
+    """A stream is not read as one answer."""
+
+
+class LineDecoder:
+    """Makes lines out of bytes, however they were cut on their way.
+
+    Args:
+        limit: how many bytes a line may have.
+    """
+
+    __slots__ = ("_limit", "_rest")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[WatchLine]:
+        """The lines that are complete with these bytes.
+
+        Raises:
+            AnswerTooLarge: a line exceeds its limit.
+            BadAnswer: a line is not what a watch is answered with.
+        """
+        searched = len(self._rest)
+        self._rest += data
+        begin = 0
+        while (end := self._rest.find(b"\n", max(begin, searched))) >= 0:
+            line = bytes(self._rest[begin:end])
+            begin = end + 1
+            if line.strip():
+                yield _line(line)
+        del self._rest[:begin]
+        if len(self._rest) > self._limit:
+            raise AnswerTooLarge(f"a line of the watch exceeds {self._limit} bytes")
+
+
+def _line(text: bytes) -> WatchLine:
+    try:
+        found = from_json(text)
+        if "error" in found and "result" not in found:
+            return WatchLine(error=fault_of(found))
+        return _result(found["result"])
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        excerpt = text[:800].decode("utf-8", "replace")
+        raise BadAnswer(f"a line of the watch cannot be read ({error})", excerpt=excerpt) from error
+
+
+def _result(answer: dict[str, Any]) -> WatchLine:
+    return WatchLine(
+        revision=revision_of(answer),
+        watch_id=int(answer.get("watch_id", 0)),
+        created=bool(answer.get("created", False)),
+        canceled=bool(answer.get("canceled", False)),
+        compact_revision=int(answer.get("compact_revision", 0)),
+        cancel_reason=str(answer.get("cancel_reason", "")),
+        fragment=bool(answer.get("fragment", False)),
+        events=tuple(map(_event, answer.get("events", ()))),
+    )
+
+
+def _event(answer: dict[str, Any]) -> KeyEvent:
+    value, metadata = key_value(answer["kv"])
+    before = answer.get("prev_kv")
+    return KeyEvent(
+        kind=EventKind.DELETE if answer.get("type", "PUT") in {"DELETE", 1} else EventKind.PUT,
+        key=metadata.key,
+        value=value,
+        metadata=metadata,
+        revision=metadata.mod_revision,
+        previous=None if before is None else key_value(before),
+    )

@@ -1,0 +1,242 @@
+"""etcd clients and everything that can go wrong between them and a member, on every face, without an etcd."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from consul_access import (
+    BadAnswer,
+    InvalidSettings,
+    NoLeader,
+    OutcomeUnknown,
+    RateLimited,
+    ResourceExhausted,
+    RetryPolicy,
+    Unavailable,
+)
+from tests.support.scripted import answer, never, reset, truncate
+
+HEADER = {"revision": "7", "cluster_id": "1", "member_id": "2"}
+FOUND = json.dumps({"header": HEADER, "kvs": [{"key": "YQ==", "value": "MQ==", "mod_revision": "3"}], "count": "1"})
+WRITTEN = json.dumps({"header": HEADER})
+
+
+def refused(message: str, code: int, status: int):
+    return answer(status, json.dumps({"code": code, "message": message}).encode())
+
+
+FOUND_STEP, WRITTEN_STEP = answer(body=FOUND.encode()), answer(body=WRITTEN.encode())
+
+AMBIGUOUS = {
+    "timed out": refused("etcdserver: request timed out", 14, 503),
+    "leader changed": refused("etcdserver: leader changed", 14, 503),
+    "deadline": refused("context deadline exceeded", 4, 504),
+    "reset": reset(),
+    "cut off": truncate(WRITTEN.encode()),
+    "bad gateway": answer(502, b"<html>"),
+}
+NOT_APPLIED = {
+    "no leader": refused("etcdserver: no leader", 14, 503),
+    "too many": refused("etcdserver: too many requests", 8, 429),
+}
+
+
+@pytest.mark.parametrize("step", [*AMBIGUOUS.values(), *NOT_APPLIED.values()], ids=[*AMBIGUOUS, *NOT_APPLIED])
+def test_reads_are_repeated(face, scripted, step):
+    server = scripted([step, FOUND_STEP])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port) as client:
+            assert (await client.get("a"))[0] == b"1"
+
+    face.run(story)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("step", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_write_that_may_have_been_done_is_not_repeated(face, scripted, step):
+    server = scripted([step, WRITTEN_STEP])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port) as client:
+            with pytest.raises(OutcomeUnknown) as caught:
+                await client.put("a", "1")
+            assert not caught.value.repeatable
+            assert caught.value.operation == "kv.put"
+
+    face.run(story)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("step", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_write_that_is_harmless_to_repeat_is_repeated(face, scripted, step):
+    server = scripted([step, WRITTEN_STEP])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port) as client:
+            assert await client.put("a", "1", idempotent=True) == 7
+
+    face.run(story)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("step", NOT_APPLIED.values(), ids=NOT_APPLIED)
+def test_a_write_that_was_not_done_is_repeated(face, scripted, step):
+    server = scripted([step, WRITTEN_STEP])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port) as client:
+            assert await client.put("a", "1") == 7
+
+    face.run(story)
+    assert len(server.requests) == 2
+
+
+def test_a_full_store_is_told_at_once(face, scripted):
+    server = scripted([refused("etcdserver: mvcc: database space exceeded", 8, 429)])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port) as client:
+            with pytest.raises(ResourceExhausted, match="alarm disarm"):
+                await client.put("a", "1")
+
+    face.run(story)
+    assert len(server.requests) == 1
+
+
+def test_a_repeated_read_goes_to_members_that_were_not_met_in_vain(face, scripted, free_port):
+    ill = scripted([refused("etcdserver: no leader", 14, 503)])
+    well = scripted([FOUND_STEP])
+
+    async def story() -> None:
+        endpoints = [f"127.0.0.1:{port}" for port in (free_port, ill.port, well.port)]
+        async with face.etcd(endpoints=endpoints, retry=RetryPolicy(base=1.5, cap=1.5)) as client:
+            for target in client.endpoints[:1]:
+                client._gateway._failover.failed(target, time.monotonic() - 100)
+            assert (await client.get("a"))[0] == b"1"
+
+    face.run(story)
+    assert (len(ill.requests), len(well.requests)) == (1, 1)
+
+
+def test_what_a_member_said_is_told_rather_than_that_another_was_not_reached(face, scripted, free_port):
+    ill = scripted([refused("etcdserver: no leader", 14, 503)])
+
+    async def story() -> None:
+        retry = RetryPolicy(attempts=2, base=0.01)
+        async with face.etcd(endpoints=[f"127.0.0.1:{ill.port}", f"127.0.0.1:{free_port}"], retry=retry) as client:
+            with pytest.raises(NoLeader, match="after 2 attempts"):
+                await client.get("a")
+
+    face.run(story)
+
+
+def test_what_a_member_said_is_told_rather_than_that_time_ran_out(face, scripted):
+    server = scripted([refused("etcdserver: too many requests", 8, 429), never()])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port, timeout=1.0) as client:
+            with pytest.raises(RateLimited):
+                await client.get("a")
+
+    face.run(story)
+
+
+def test_an_answer_that_is_none_is_told(face, scripted):
+    server = scripted([answer(body=b"<html>hello</html>")])
+
+    async def story() -> None:
+        async with face.etcd("127.0.0.1", server.port) as client:
+            with pytest.raises(BadAnswer, match="hello"):
+                await client.get("a")
+
+    face.run(story)
+
+
+# --- a transport of somebody else's ---------------------------------------------------------------------------
+
+LINES = [
+    {"result": {"header": HEADER, "created": True}},
+    {"result": {"header": HEADER, "events": [{"kv": {"key": "YQ==", "value": "MQ==", "mod_revision": "8"}}]}},
+]
+
+
+def test_an_httpx_transport_can_carry_calls_and_watches(face):
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if request.url.path == "/v3/watch":
+            return httpx.Response(200, content=b"".join(json.dumps(line).encode() + b"\n" for line in LINES))
+        return httpx.Response(200, text=FOUND)
+
+    async def story() -> None:
+        async with face.etcd("etcd.example", transport=face.transport(handler)) as client:
+            assert (await client.get("a"))[0] == b"1"
+            async with client.watch_key("a") as watch:
+                assert (await anext(watch)).value == b"1"
+                assert watch.next_revision == 9
+        assert asked[0].url == "http://etcd.example:2379/v3/kv/range"
+        assert asked[1].headers["grpc-metadata-hasleader"] == "true"
+
+    face.run(story)
+
+
+def test_a_watch_whose_token_is_refused_logs_in_once_more(face):
+    tokens = iter(["first.1", "second.2", "third.3"])
+    shown: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v3/auth/authenticate":
+            return httpx.Response(200, json={"token": next(tokens)})
+        shown.append(request.headers.get("authorization"))
+        if shown[-1] == "first.1":
+            return httpx.Response(401, json={"code": 16, "message": "etcdserver: invalid auth token"})
+        return httpx.Response(200, content=b"".join(json.dumps(line).encode() + b"\n" for line in LINES))
+
+    async def story() -> None:
+        given = {"user": "ann", "password": "annpw", "transport": face.transport(handler)}
+        async with face.etcd("etcd.example", **given) as client:
+            async with client.watch_key("a") as watch:
+                assert (await anext(watch)).value == b"1"
+        assert shown == ["first.1", "second.2"]
+
+    face.run(story)
+
+
+def test_a_watch_that_is_refused_by_a_foreign_transport_is_told(face):
+    body = json.dumps({"code": 14, "message": "etcdserver: no leader"})
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=FOUND + "\n") if calls else httpx.Response(503, text=body)
+
+    calls: list[int] = []
+    states = []
+
+    async def story() -> None:
+        async with face.etcd("etcd.example", transport=face.transport(handler), retry=RetryPolicy.none()) as client:
+            watch = client.watch_key("a", on_state=states.append)
+            with pytest.raises(Unavailable):
+                await client.get("a")
+            calls.append(1)
+            with pytest.raises(BadAnswer):  # what is answered to other calls is none to a watch
+                async with watch:
+                    pass
+
+    face.run(story)
+
+
+def test_a_transport_of_the_other_face_is_refused(face):
+    class Other:
+        pass
+
+    async def story() -> None:
+        with pytest.raises(InvalidSettings):
+            async with face.etcd("etcd.example", transport=Other()):
+                pass
+
+    face.run(story)
