@@ -44,6 +44,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
+	$(BIN)/python benchmarks/balancing.py --write
 
 clean:
 	rm -rf .venv
