@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from consul_access.testing.consul.faults import Faults as Faults
     from consul_access.testing.consul.server import FakeServer as FakeServer
     from consul_access.testing.consul.transport import FakeTransport as FakeTransport
+    from consul_access.testing.memory import AsyncMemoryRegistry as AsyncMemoryRegistry
+    from consul_access.testing.memory import MemoryRegistry as MemoryRegistry
 
 _ROOMS = {
     "consul.clock": ("Clock", "RealClock", "SimulatedClock"),
@@ -24,6 +26,7 @@ _ROOMS = {
     "consul.faults": ("Faults",),
     "consul.server": ("FakeServer",),
     "consul.transport": ("FakeTransport",),
+    "memory": ("AsyncMemoryRegistry", "MemoryRegistry"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
