@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli import explain, instances, resolve, run, services, wait, watch
+from consul_access.cli import demo, dev, explain, instances, resolve, run, services, wait, watch
 from consul_access.cli.output import ExitCode, code_of, say
 from consul_access.errors import ConsulAccessError
 
@@ -30,6 +30,8 @@ app.command("explain")(explain.explain)
 app.command("wait")(wait.wait)
 app.command("watch")(watch.watch)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("demo")(demo.demo)
+app.command("dev")(dev.dev)
 
 
 def _version(asked: bool) -> None:

@@ -19,6 +19,7 @@ from consul_access.rules import running
 from tests.support.commands import consul_access
 
 COMMANDS = ("services", "instances", "resolve", "explain", "wait", "watch", "run")
+WITHOUT_AN_AGENT = ("demo", "dev")
 
 
 def test_help_names_every_command_and_loads_no_client():
@@ -33,7 +34,7 @@ def test_help_names_every_command_and_loads_no_client():
     returned, modules = json.loads(done.stderr)
     assert returned == 0
     assert not {"httpx", "httpcore", "pydantic", "anyio", "asyncio", "tenacity", "rich", "ssl"} & set(modules)
-    for name in COMMANDS:
+    for name in COMMANDS + WITHOUT_AN_AGENT:
         assert re.search(rf"^  {name} +[A-Z].*\.$", done.stdout, re.MULTILINE), name
 
 

@@ -51,7 +51,7 @@ def test_it_is_a_registry():
 
 def test_what_is_registered_is_found_at_once(face):
     async def story():
-        async with Pair(face) as (access, registry):
+        async with Pair(face) as (access, _):
             orders = await access.register_service("orders", "10.0.0.5", 8080, tags=["v1"])
             assert await access.search_service("orders") == [("10.0.0.5", 8080)]
             assert await access.resolve("orders", balancer="round_robin") == Address("10.0.0.5", 8080)

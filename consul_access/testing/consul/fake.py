@@ -85,8 +85,8 @@ class FakeConsul:
         datacenter: its name.
         run_checks: HTTP and TCP checks are really made, at the addresses that they name; otherwise they stay as they
             were registered until `set_check`.
-        checks_pass: instead, checks of every kind that agents make themselves pass as soon as they are registered, unless
-            they are registered with a status. Those with a TTL have to be reported all the same.
+        checks_pass: instead, checks of every kind that agents make themselves pass as soon as they are registered,
+            unless they are registered with a status. Those with a TTL have to be reported all the same.
         scripts: script and docker checks may be registered; they are never run.
         seed: what ids and jitter are made from: the same seed gives the same.
 
