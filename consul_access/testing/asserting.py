@@ -92,7 +92,7 @@ async def eventually_async(condition: Callable[[], T | Awaitable[T]], *, within:
             course.go_on(error)
         else:
             if found:
-                return found
+                return found  # pyright: ignore[reportReturnType] - it is no awaitable
             course.go_on(None)
         await anyio.sleep(PAUSE)
 

@@ -83,9 +83,24 @@ def test_an_instance_stands_as_the_test_says(face, check):
                 registry.set_status("orders-1", status, "as the test wants it")
                 (found,) = await access.instances("orders", policy="any")
                 assert found.status == status
+                assert status == "maintenance" or "as the test wants it" in await outputs(access)
                 assert len(await access.search_service("orders")) == (status == "passing")
 
     face.run(story)
+
+
+async def outputs(access):
+    (entry,) = await access.health("orders")
+    return [check.output for check in entry.checks]
+
+
+def test_what_was_said_about_the_same_status_is_heard_at_once():
+    with MemoryRegistry() as registry:
+        registry.register_service("orders", "10.0.0.5", 8080, id="orders-1")
+        for output in ("HTTP 503", "HTTP 504"):
+            registry.set_status("orders-1", "critical", output)
+            (entry,) = registry.health("orders")
+            assert output in [check.output for check in entry.checks]
 
 
 def test_what_the_test_said_outlives_registering_again():
@@ -116,6 +131,8 @@ def test_what_is_not_there_has_no_status_and_cannot_be_forgotten():
                 wrong()
         with pytest.raises(InvalidInput, match="real time"):
             MemoryRegistry(FakeConsul()).advance(1)
+        with pytest.raises(InvalidInput, match="choose one"):
+            FakeConsul(run_checks=True, checks_pass=True)
 
 
 def test_time_passes_when_the_test_says_so(face):

@@ -221,6 +221,7 @@ class Agent:
         if not in_maintenance:
             for held in self._checks_of(service_id):
                 self.local.report(held, status, output, now=self.cluster.now, defer=self.deferral())
+                held.in_sync, held.told_later = False, None  # also a new output alone is told at once
         self.sync()
 
     def _checks_of(self, service_id: str) -> list[LocalCheck]:
