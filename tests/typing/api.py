@@ -53,6 +53,7 @@ from consul_access import (
     StalePolicy,
     TtlCheck,
 )
+from consul_access.testing import FakeConsul
 
 
 def threads(access: ConsulAccess) -> None:
@@ -123,6 +124,15 @@ def any_registry(registry: Registry) -> Address:
 async def any_async_registry(registry: AsyncRegistry) -> Address:
     await registry.register_service("web", "10.0.0.5", 80)
     return await registry.resolve("web")
+
+
+def a_fake_serves_both_faces() -> None:
+    fake = FakeConsul("1.10", acl=True)
+    ConsulAccess(transport=fake.transport())
+    AsyncConsulAccess(transport=fake.transport())
+    fake.after(3).requests.lose_leader(for_=2)
+    with fake.serve() as server:
+        assert_type(server.url, str)
 
 
 async def both_fulfil_their_protocol(access: ConsulAccess, async_access: AsyncConsulAccess) -> None:
