@@ -36,6 +36,12 @@ from consul_access.models.instance import share_parts
 from tests.support.agents import ConsulAgent
 
 MARK = "<!-- following -->"
+WHERE_IT_GOES = """\
+The target of 1.8 is not reached. Called in a loop, everything from the bytes to the snapshot takes 25 µs; but a change
+comes after an idle while, and each line run for the first time since then costs about ten times as much. Traced that
+way, a watch has its bytes 130 µs later than the raw socket (two turns of the event loop and its timers), and then needs
+40 µs for HTTP, 50 for the reply and its hooks, 90 for the instances, 75 for the index rules and the guards, 35 to tell
+and 55 to wake the reader. Waiting at the loop's own level, without cancel scopes, was tried and saves 50 µs of these."""
 SIZES = (1_000, 10_000, 100_000)
 WATCHES = 1000
 
@@ -255,7 +261,7 @@ def propagation(rounds: int, changes: int = 30) -> list[str]:
     for name, delays in found.items():
         ratio = statistics.median(mine / base for mine, base in zip(delays, floor, strict=True))
         rows.append(f"| {name} | {ratio:.2f}{' (target 1.8)' if name.startswith('ours') else ''} |")
-    return [*rows, "", f"The raw socket's own median: {statistics.median(floor) * 1e6:.0f} µs.", ""]
+    return [*rows, "", f"The raw socket's own median: {statistics.median(floor) * 1e6:.0f} µs.", "", WHERE_IT_GOES, ""]
 
 
 def thousand(rounds: int, watches: int, changes: int = 40) -> list[str]:
