@@ -73,6 +73,7 @@ class _AsyncPool:
         """Closes it, now or when the last request ends."""
         self.retired = True
         if not self._requests:
+            # What cannot be closed in that time is left to the garbage collector.
             with shielded(), contextlib.suppress(TimeoutError), time_limit(time.monotonic() + CLOSING_SECONDS):
                 await self.transport.aclose()
 
@@ -437,6 +438,9 @@ class AsyncDiscoveryTransport(httpx.AsyncBaseTransport):
             service = self._services.get(wanted)
             if service is None:
                 service = self._services[wanted] = await self._opened(wanted)
+            if self._closed:  # meanwhile
+                await service.aclose()
+                raise ClientClosed("the transport is closed")
             return service
         finally:
             gate.release()

@@ -74,6 +74,7 @@ class _Pool:
         """Closes it, now or when the last request ends."""
         self.retired = True
         if not self._requests:
+            # What cannot be closed in that time is left to the garbage collector.
             with shielded(), contextlib.suppress(TimeoutError), time_limit(time.monotonic() + CLOSING_SECONDS):
                 self.transport.close()
 
@@ -434,6 +435,9 @@ class DiscoveryTransport(httpx.BaseTransport):
             service = self._services.get(wanted)
             if service is None:
                 service = self._services[wanted] = self._opened(wanted)
+            if self._closed:  # meanwhile
+                service.close()
+                raise ClientClosed("the transport is closed")
             return service
         finally:
             gate.release()

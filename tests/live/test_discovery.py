@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import inspect
 import os
 import random
 import ssl
@@ -683,3 +684,11 @@ class TestArguments:
                     DiscoveryTransport(access)
 
         anyio.run(story)
+
+    def test_both_faces_take_the_same_arguments_and_say_the_same_about_them(self):
+        tasks, threads = (inspect.signature(kind) for kind in (AsyncDiscoveryTransport, DiscoveryTransport))
+
+        assert str(tasks).replace("Async", "").replace("_async", "_sync") == str(threads)
+        assert AsyncDiscoveryTransport.__doc__.replace("Async", "") == DiscoveryTransport.__doc__
+        for name in threads.parameters:
+            assert f"        {name}: " in DiscoveryTransport.__doc__
