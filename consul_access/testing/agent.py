@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -121,7 +122,13 @@ class ConsulAgent:
             "node_name": f"node-{self._port}",
             "bind_addr": "127.0.0.1",
             "client_addr": "127.0.0.1",
-            "ports": {"http": self._port, "dns": -1, "grpc": -1, "server": rpc, "serf_lan": lan, "serf_wan": wan},
+            "ports": {
+                "http": self._port,
+                "server": rpc,
+                "serf_lan": lan,
+                "serf_wan": wan,
+                **dict.fromkeys(_unused_ports(binary), -1),
+            },
             "performance": {"raft_multiplier": 1},
             "disable_update_check": True,
         }
@@ -165,6 +172,14 @@ def _deregister_check(check_id: str) -> Call[None]:
         read=lambda _: None,
         subject=check_id,
     )
+
+
+def _unused_ports(binary: str) -> tuple[str, ...]:
+    """What an agent opens besides, at ports that others may have; 1.14 has one more, which earlier ones refuse."""
+    told = subprocess.run([binary, "version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"v(\d+)\.(\d+)", told)
+    is_newer = found is not None and (int(found[1]), int(found[2])) >= (1, 14)
+    return ("dns", "grpc", "grpc_tls") if is_newer else ("dns", "grpc")
 
 
 def _free_ports(number: int) -> list[int]:

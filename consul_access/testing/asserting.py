@@ -33,17 +33,19 @@ def registered(
         AssertionError: there is none; the text says what is registered instead.
     """
     every = access.instances(name, policy="any")
-    found = [
-        one for one in every if (at is None or str(one.address) == at) and (status is None or one.status == str(status))
-    ]
+    found = [one for one in every if at in {None, _place(one)} and status in {None, one.status}]
     if found:
         return found
     wanted = "".join([f" at {at}" if at else "", f" that is {status}" if status else ""])
-    seen = ", ".join(f"{one.id} at {one.address} ({one.status})" for one in every)
+    seen = ", ".join(f"{one.id} at {_place(one)} ({one.status})" for one in every)
     others = ", ".join(sorted(set(access.services()) - {"consul"})) or "nothing"
     raise AssertionError(
         f"there is no {name!r}{wanted}, only {seen}" if seen else f"there is no {name!r}{wanted}; there is {others}"
     )
+
+
+def _place(instance: ServiceInstance) -> str:
+    return str(instance.address) if instance.is_callable else "no callable address"
 
 
 def eventually(condition: Callable[[], T], *, within: float = 10.0, what: str = "") -> T:

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from consul_access.testing import ConsulAgent, eventually, eventually_async
+from consul_access.testing import ConsulAgent, MemoryRegistry, eventually, eventually_async, registered
 from tools import servers
 
 
@@ -80,3 +80,23 @@ def test_what_is_no_agent_does_not_start(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         ConsulAgent(tmp_path / "nothing").start()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("version", "is_told"), [("Consul v1.21.4\nRevision x", True), ("Consul v1.13.9", False)])
+def test_an_agent_since_1_14_has_one_port_more_that_is_not_used(tmp_path, version, is_told):
+    binary, told = tmp_path / "consul", tmp_path / "told"
+    binary.write_text(
+        f"#!/bin/sh\n[ \"$1\" = version ] && printf '{version}' && exit\ncp ${{3#-config-file=}} {told}\nexit 1\n"
+    )
+    binary.chmod(0o755)
+    with pytest.raises(RuntimeError, match="did not start"):
+        ConsulAgent(binary).start()
+    assert ("grpc_tls" in told.read_text()) == is_told
+
+
+def test_an_instance_without_a_port_is_registered_as_well():
+    with MemoryRegistry() as registry:
+        registry.register_service("worker", "10.0.0.5", check=None)
+        assert len(registered(registry, "worker")) == 1
+        with pytest.raises(AssertionError, match="at no callable address"):
+            registered(registry, "worker", at="10.0.0.5:80")
