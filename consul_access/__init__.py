@@ -11,6 +11,7 @@ from consul_access._version import __version__ as __version__
 TYPE_CHECKING = False  # as type checkers understand it; importing `typing` would be most of this module's cost
 
 if TYPE_CHECKING:
+    from consul_access._async.catalog_sync import AsyncCatalogSync as AsyncCatalogSync
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.etcd import AsyncEtcdRegistry as AsyncEtcdRegistry
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._async.resolver import AsyncResolver as AsyncResolver
     from consul_access._async.watching import AsyncWatch as AsyncWatch
+    from consul_access._sync.catalog_sync import CatalogSync as CatalogSync
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.etcd import EtcdRegistry as EtcdRegistry
     from consul_access._sync.keeper import Keeper as Keeper
@@ -125,8 +127,19 @@ if TYPE_CHECKING:
     from consul_access.models.snapshot import ServicesSnapshot as ServicesSnapshot
     from consul_access.models.status import CheckStatus as CheckStatus
     from consul_access.models.status import HealthPolicy as HealthPolicy
+    from consul_access.models.sync import LeftOut as LeftOut
+    from consul_access.models.sync import SyncEvent as SyncEvent
+    from consul_access.models.sync import SyncInstance as SyncInstance
+    from consul_access.models.sync import SyncList as SyncList
+    from consul_access.models.sync import SyncPlan as SyncPlan
+    from consul_access.models.sync import SyncRules as SyncRules
+    from consul_access.models.sync import SyncState as SyncState
     from consul_access.registry import AsyncRegistry as AsyncRegistry
+    from consul_access.registry import AsyncSyncListing as AsyncSyncListing
+    from consul_access.registry import AsyncSyncSource as AsyncSyncSource
     from consul_access.registry import Registry as Registry
+    from consul_access.registry import SyncListing as SyncListing
+    from consul_access.registry import SyncSource as SyncSource
     from consul_access.rules.balancing import Balancer as Balancer
     from consul_access.rules.balancing import Dice as Dice
     from consul_access.rules.balancing import FeedbackBalancer as FeedbackBalancer
@@ -150,6 +163,7 @@ if TYPE_CHECKING:
     from consul_access.tokens import LoginToken as LoginToken
 
 _ROOMS = {
+    "_async.catalog_sync": ("AsyncCatalogSync",),
     "_async.consul": ("AsyncConsulAccess",),
     "_async.etcd": ("AsyncEtcdRegistry",),
     "_async.keeper": ("AsyncKeeper",),
@@ -159,6 +173,7 @@ _ROOMS = {
     "_async.registration": ("AsyncRegistration",),
     "_async.resolver": ("AsyncResolver",),
     "_async.watching": ("AsyncWatch",),
+    "_sync.catalog_sync": ("CatalogSync",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.etcd": ("EtcdRegistry",),
     "_sync.keeper": ("Keeper",),
@@ -238,7 +253,8 @@ _ROOMS = {
     "models.query": ("Query",),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
-    "registry": ("AsyncRegistry", "Registry"),
+    "models.sync": ("LeftOut", "SyncEvent", "SyncInstance", "SyncList", "SyncPlan", "SyncRules", "SyncState"),
+    "registry": ("AsyncRegistry", "AsyncSyncListing", "AsyncSyncSource", "Registry", "SyncListing", "SyncSource"),
     "rules.balancing": (
         "Balancer",
         "Dice",
