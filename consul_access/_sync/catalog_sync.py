@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from consul_access import consul
 from consul_access._pairs.threads import Bell, Flag, Worker, settled, shielded
@@ -58,6 +58,11 @@ SETTLE = 0.1
 LONGEST_CALL = 15.0
 """Seconds that a worker may still need after the end."""
 LOUD = {"held", "left_out", "source_lost", "target_lost"}
+
+
+class _Refused(NamedTuple):
+    id: str
+    error: ConsulAccessError
 
 
 class CatalogSync:
@@ -426,45 +431,44 @@ class CatalogSync:
         """Writes; first what is new, so that no service has a gap. What is refused keeps nothing else back."""
         if found.register and not node_is_there:
             self._target.send(consul.catalog.register(self._node(source)))
-        refused: list[LeftOut] = []
+        refused: list[_Refused] = []
         for one in _grouped(found.register, consul.txn.MAX_OPERATIONS // 2):
             refused += self._register(one, source)
         for one in _grouped(found.deregister, consul.txn.MAX_OPERATIONS):
             refused += self._deregister(one)
-        return refused
+        if refused and not found.unchanged and len(refused) == len(found.register) + len(found.deregister):
+            raise refused[0].error  # it is not about one of them
+        return [LeftOut(one.id, str(one.error)) for one in refused]
 
-    def _register(self, group: list[SyncInstance], source: str) -> list[LeftOut]:
-        refused: list[LeftOut] = []
-        written: list[CatalogRegistration] = []
+    def _register(self, group: list[SyncInstance], source: str) -> list[_Refused]:
+        refused: list[_Refused] = []
+        written: dict[str, CatalogRegistration] = {}
         for one in group:
             try:
-                registration = self._registration(one, source)
-                registration.payload()
+                written[one.id] = self._registration(one, source)
             except InvalidInput as error:
-                refused.append(LeftOut(one.id, str(error)))
-            else:
-                written.append(registration)
-        operations = [operation for one in written for operation in consul.txn.register(one)]
+                refused.append(_Refused(one.id, error))
+        operations = [operation for one in written.values() for operation in consul.txn.register(one)]
         if len(written) > 1 and self._at_once(operations):
             return refused
-        for registration in written:
+        for service_id, registration in written.items():
             try:
                 self._target.send(consul.catalog.register(registration))
             except (RequestRefused, BadAnswer) as error:
-                refused.append(LeftOut(_id(registration), str(error)))
+                refused.append(_Refused(service_id, error))
         return refused
 
-    def _deregister(self, group: list[SyncInstance]) -> list[LeftOut]:
+    def _deregister(self, group: list[SyncInstance]) -> list[_Refused]:
         node = self._rules.node
         operations = [operation for one in group for operation in consul.txn.remove(node, one.id)]
         if len(group) > 1 and self._at_once(operations):
             return []
-        refused: list[LeftOut] = []
+        refused: list[_Refused] = []
         for one in group:
             try:
                 self._target.send(consul.catalog.deregister(node, one.id))
             except (RequestRefused, BadAnswer) as error:
-                refused.append(LeftOut(one.id, str(error)))
+                refused.append(_Refused(one.id, error))
         return refused
 
     def _at_once(self, operations: list[consul.txn.Operation]) -> bool:
@@ -532,10 +536,6 @@ def _names(names: Iterable[str], what: str) -> tuple[str, ...]:
 
 def _grouped(instances: tuple[SyncInstance, ...], size: int) -> Iterable[list[SyncInstance]]:
     return (list(instances[first : first + size]) for first in range(0, len(instances), size))
-
-
-def _id(registration: CatalogRegistration) -> str:
-    return registration.node if registration.service is None else registration.service.id
 
 
 def _with(found: SyncPlan, refused: list[LeftOut]) -> SyncPlan:
