@@ -43,7 +43,7 @@ ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
 
 
-async def refuse_agents_node(access: AsyncAnnouncing, node: str) -> set[str]:
+async def refuse_agents_node(access: AsyncAnnouncing, node: str, *, otherwise: str = "") -> set[str]:
     """The ids of the checks on the node; an agent would remove what it does not know from its own node."""
     checks = {check.id for check in await access.send(consul.health.node(node))}
     members: list[str] = []
@@ -52,7 +52,7 @@ async def refuse_agents_node(access: AsyncAnnouncing, node: str) -> set[str]:
     if "serfHealth" in checks or node in members:
         raise InvalidInput(
             f"node={node!r} is the node of an agent, which removes services that were not registered at it: "
-            'name a node that no agent has, or use mode="agent" at that agent'
+            f"name a node that no agent has{otherwise}"
         )
     return checks
 
@@ -103,7 +103,7 @@ class AsyncInCatalog:
 
     async def register(self, *, again: bool) -> None:
         """Writes service and check, critical until the first heartbeat, unless the node belongs to an agent."""
-        checks = await refuse_agents_node(self._access, self.node)
+        checks = await refuse_agents_node(self._access, self.node, otherwise=', or use mode="agent" at that agent')
         if not again and self._maintenance_id in checks:
             await self._access.send(consul.catalog.deregister(self.node, check_id=self._maintenance_id))
         check = self._check(CheckStatus.CRITICAL, "registered, and not heard of yet")
