@@ -1,13 +1,15 @@
 # make demo      the main job, against a real Consul agent          make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
+# make compat    the etcd3 package beside every protobuf, 3 to 7
 #
 # All of them set themselves up: a virtual environment in .venv, and a real Consul in the user's cache folder.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench clean
+.PHONY: demo test lint types faces check-faces pytest docs bench compat clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -36,6 +38,9 @@ docs: .venv/dev
 faces: .venv/dev
 	$(BIN)/python tools/faces.py
 
+compat: $(PROTOBUFS:%=.venv/compat/%/made)
+	for version in $(PROTOBUFS); do .venv/compat/$$version/bin/python -m pytest -q tests/compat || exit 1; done
+
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
@@ -59,6 +64,11 @@ clean:
 .venv/dev: .venv/made pyproject.toml
 	$(BIN)/python -m pip install -q -e . --group dev
 	touch $@ .venv/demo
+
+.venv/compat/%/made: pyproject.toml
+	$(PYTHON) -m venv .venv/compat/$*
+	.venv/compat/$*/bin/python -m pip install -q -e . --group test sybil "protobuf==$*"
+	touch $@
 
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench
