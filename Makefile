@@ -67,6 +67,7 @@ clean:
 
 .venv/compat/%/made: pyproject.toml
 	$(PYTHON) -m venv .venv/compat/$*
+	.venv/compat/$*/bin/python -m pip install -q --upgrade pip
 	.venv/compat/$*/bin/python -m pip install -q -e . --group test sybil "protobuf==$*"
 	touch $@
 
