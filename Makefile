@@ -1,6 +1,7 @@
 # make demo      the main job, against a real Consul agent          make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
 # make compat    the etcd3 package beside every protobuf, 3 to 7
+# make soak      50,000 random operations on the fake and a real agent
 #
 # All of them set themselves up: a virtual environment in .venv, and a real Consul in the user's cache folder.
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench compat clean
+.PHONY: demo test lint types faces check-faces pytest docs bench compat soak clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -32,6 +33,9 @@ pytest: .venv/dev
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests
 	$(BIN)/python -m pytest -q docs README.md
 
+soak: .venv/dev
+	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py
+
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
 
@@ -45,6 +49,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
+	$(BIN)/python benchmarks/balancing.py --write
 
 clean:
 	rm -rf .venv
@@ -68,7 +73,7 @@ clean:
 .venv/compat/%/made: pyproject.toml
 	$(PYTHON) -m venv .venv/compat/$*
 	.venv/compat/$*/bin/python -m pip install -q --upgrade pip
-	.venv/compat/$*/bin/python -m pip install -q -e . --group test sybil "protobuf==$*"
+	.venv/compat/$*/bin/python -m pip install -q -e . --group compat "protobuf==$*"
 	touch $@
 
 .venv/bench: .venv/dev
