@@ -139,7 +139,7 @@ class AsyncCatalogSync:
         self._listing: AsyncSyncListing | None = None
         self._list: SyncList | None = None
         self._source_error = self._target_error = ""
-        self._was_stale = self._approved = False
+        self._was_listed = self._was_stale = self._approved = False
         self._left_out: tuple[LeftOut, ...] = ()
         self._last: SyncPlan | None = None
         self._synced_at: datetime | None = None
@@ -214,7 +214,8 @@ class AsyncCatalogSync:
         with contextlib.suppress(Unavailable, PermissionDenied):
             await refuse_agents_node(self._target, self._rules.node)
         self._stop, self._bell, self._news = Flag(), Bell(), Bell()
-        self._list, self._listing, self._was_stale, self._approved = None, None, False, False
+        self._list, self._listing = None, None
+        self._was_listed = self._was_stale = self._approved = False
         self._source_error = self._target_error = ""
         self._left_out, self._last = (), None
         self._state = SyncState.PENDING
@@ -291,7 +292,7 @@ class AsyncCatalogSync:
             try:
                 async for found in listing:
                     failures = 0
-                    await self._listed(found)
+                    self._listed(found)
                     if self._stop.is_set():
                         break
                 self._source_error = "the source has ended"
@@ -308,11 +309,8 @@ class AsyncCatalogSync:
             if await self._stop.wait(syncing.pause(failures, random.uniform)):
                 return
 
-    async def _listed(self, found: SyncList) -> None:
-        first = self._list is None
+    def _listed(self, found: SyncList) -> None:
         self._list, self._source_error = found, ""
-        if first:
-            await self._become(self._state, "listed", f"{len(found.instances)} instances")
         self._bell.ring()
 
     def _stale(self) -> str:
@@ -355,6 +353,9 @@ class AsyncCatalogSync:
         wanted = self._list
         if wanted is None:
             return
+        if not self._was_listed:
+            self._was_listed = True
+            await self._become(self._state, "listed", f"{len(wanted.instances)} instances")
         approved = self._approved
         found, node_is_there = await self._planned(wanted, stale, approved=approved)
         refused = await self._carry_out(found, wanted.source, node_is_there=node_is_there)

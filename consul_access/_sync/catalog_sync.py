@@ -140,7 +140,7 @@ class CatalogSync:
         self._listing: SyncListing | None = None
         self._list: SyncList | None = None
         self._source_error = self._target_error = ""
-        self._was_stale = self._approved = False
+        self._was_listed = self._was_stale = self._approved = False
         self._left_out: tuple[LeftOut, ...] = ()
         self._last: SyncPlan | None = None
         self._synced_at: datetime | None = None
@@ -215,7 +215,8 @@ class CatalogSync:
         with contextlib.suppress(Unavailable, PermissionDenied):
             refuse_agents_node(self._target, self._rules.node)
         self._stop, self._bell, self._news = Flag(), Bell(), Bell()
-        self._list, self._listing, self._was_stale, self._approved = None, None, False, False
+        self._list, self._listing = None, None
+        self._was_listed = self._was_stale = self._approved = False
         self._source_error = self._target_error = ""
         self._left_out, self._last = (), None
         self._state = SyncState.PENDING
@@ -310,10 +311,7 @@ class CatalogSync:
                 return
 
     def _listed(self, found: SyncList) -> None:
-        first = self._list is None
         self._list, self._source_error = found, ""
-        if first:
-            self._become(self._state, "listed", f"{len(found.instances)} instances")
         self._bell.ring()
 
     def _stale(self) -> str:
@@ -356,6 +354,9 @@ class CatalogSync:
         wanted = self._list
         if wanted is None:
             return
+        if not self._was_listed:
+            self._was_listed = True
+            self._become(self._state, "listed", f"{len(wanted.instances)} instances")
         approved = self._approved
         found, node_is_there = self._planned(wanted, stale, approved=approved)
         refused = self._carry_out(found, wanted.source, node_is_there=node_is_there)

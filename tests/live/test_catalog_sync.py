@@ -11,6 +11,7 @@ import pytest
 from consul_access import (
     CatalogSync,
     ConsulAccess,
+    EncryptedValue,
     EtcdRegistry,
     EtcdSettings,
     InvalidInput,
@@ -369,3 +370,23 @@ def test_sets_stored_as_json_end_in_the_same_catalog(any_etcd, server):
         # That set holds no Nodes, so the NodePort service has no address.
         assert {one.name for one in found.register} == EXPECTED.keys() - {"shop-web"}
         assert [one.what for one in found.left_out] == ["shop/web"]
+
+
+def test_encrypted_values_are_told_and_remove_nothing(any_etcd, server):
+    fill(any_etcd, "protobuf")
+    fill(any_etcd, "encrypted")
+    prefix = SETS["encrypted"]["prefix"]
+    settings = EtcdSettings.load(any_etcd.host, any_etcd.port, kubernetes_prefix=prefix, environ={})
+    with (
+        EtcdRegistry(any_etcd.host, any_etcd.port) as clear,
+        EtcdRegistry(settings=settings) as etcd,
+        ConsulAccess(url=server.url) as consul,
+    ):
+        CatalogSync(clear.kubernetes, consul).once()
+        with pytest.raises(EncryptedValue, match="aes"):
+            CatalogSync(etcd.kubernetes, consul).once()
+        with CatalogSync(etcd.kubernetes, consul, may_vanish=1.0) as sync:
+            eventually(lambda: sync.state is SyncState.STALE, within=SERVER, what="the source cannot be read")
+            assert "encrypted at rest" in sync.error
+            assert sync.last is None
+        assert listed(server) == EXPECTED
