@@ -50,6 +50,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
 	$(BIN)/python benchmarks/balancing.py --write
+	$(BIN)/python benchmarks/etcd.py --write
 
 clean:
 	rm -rf .venv
@@ -80,4 +81,6 @@ clean:
 	$(BIN)/python -m pip install -q --group bench
 	# It has the module name of py-consul, so it lives in a folder of its own.
 	$(BIN)/python -m pip install -q --target .venv/python-consul2 python-consul2==0.1.5 setuptools\<81
+	# The newest protobuf that etcd3 takes by itself.
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/protobuf-3 protobuf==3.20.3
 	touch $@
