@@ -1,14 +1,16 @@
 # make demo      the main job, as a story that needs no server      make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
+# make compat    the etcd3 package beside every protobuf, 3 to 7
 # make soak      50,000 random operations on the fake and a real agent
 #
 # All of them set themselves up: a virtual environment in .venv, and for tests a real Consul in the user's cache folder.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench soak clean
+.PHONY: demo test lint types faces check-faces pytest docs bench compat soak clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -40,11 +42,15 @@ docs: .venv/dev
 faces: .venv/dev
 	$(BIN)/python tools/faces.py
 
+compat: $(PROTOBUFS:%=.venv/compat/%/made)
+	for version in $(PROTOBUFS); do .venv/compat/$$version/bin/python -m pytest -q tests/compat || exit 1; done
+
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
 	$(BIN)/python benchmarks/balancing.py --write
+	$(BIN)/python benchmarks/etcd.py --write
 
 clean:
 	rm -rf .venv
@@ -65,8 +71,16 @@ clean:
 	$(BIN)/python -m pip install -q -e . --group dev
 	touch $@ .venv/demo
 
+.venv/compat/%/made: pyproject.toml
+	$(PYTHON) -m venv .venv/compat/$*
+	.venv/compat/$*/bin/python -m pip install -q --upgrade pip
+	.venv/compat/$*/bin/python -m pip install -q -e . --group compat "protobuf==$*"
+	touch $@
+
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench
 	# It has the module name of py-consul, so it lives in a folder of its own.
 	$(BIN)/python -m pip install -q --target .venv/python-consul2 python-consul2==0.1.5 setuptools\<81
+	# The newest protobuf that etcd3 takes by itself.
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/protobuf-3 protobuf==3.20.3
 	touch $@

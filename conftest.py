@@ -1,7 +1,8 @@
 """Runs the examples of the README and of the documentation, each page beside a real agent of its own.
 
 Blocks of `python` are run as they are; blocks of `console` as `tests.support.console` says. Pages
-below docs/etcd have a real etcd as well, which also holds what a real Kubernetes API server wrote.
+below docs/etcd, and the one about the command line, have a real etcd as well, which also holds what a
+real Kubernetes API server wrote.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ def begin_with_etcd(namespace: dict[str, Any]) -> None:
 
 
 PARSERS = [PythonCodeBlockParser(), CodeBlockParser("console", run_session), SkipParser()]
-ETCD_PAGES = "docs/etcd/*.md"
+ETCD_PAGES = ["docs/etcd/*.md", "docs/cli.md"]
 
 pytest_collect_file = SybilCollection(
     [
-        Sybil(parsers=PARSERS, patterns=["*.md"], excludes=[ETCD_PAGES], setup=begin, teardown=end),
-        Sybil(parsers=PARSERS, patterns=[ETCD_PAGES], setup=begin_with_etcd, teardown=end),
+        Sybil(parsers=PARSERS, patterns=["*.md"], excludes=ETCD_PAGES, setup=begin, teardown=end),
+        Sybil(parsers=PARSERS, patterns=ETCD_PAGES, setup=begin_with_etcd, teardown=end),
     ]
 ).pytest()

@@ -11,6 +11,7 @@ from consul_access._version import __version__ as __version__
 TYPE_CHECKING = False  # as type checkers understand it; importing `typing` would be most of this module's cost
 
 if TYPE_CHECKING:
+    from consul_access._async.catalog_sync import AsyncCatalogSync as AsyncCatalogSync
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
     from consul_access._async.discovery import AsyncDiscoveryTransport as AsyncDiscoveryTransport
     from consul_access._async.etcd import AsyncEtcdRegistry as AsyncEtcdRegistry
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from consul_access._async.registration import AsyncRegistration as AsyncRegistration
     from consul_access._async.resolver import AsyncResolver as AsyncResolver
     from consul_access._async.watching import AsyncWatch as AsyncWatch
+    from consul_access._sync.catalog_sync import CatalogSync as CatalogSync
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
     from consul_access._sync.discovery import DiscoveryTransport as DiscoveryTransport
     from consul_access._sync.etcd import EtcdRegistry as EtcdRegistry
@@ -132,8 +134,19 @@ if TYPE_CHECKING:
     from consul_access.models.snapshot import ServicesSnapshot as ServicesSnapshot
     from consul_access.models.status import CheckStatus as CheckStatus
     from consul_access.models.status import HealthPolicy as HealthPolicy
+    from consul_access.models.sync import LeftOut as LeftOut
+    from consul_access.models.sync import SyncEvent as SyncEvent
+    from consul_access.models.sync import SyncInstance as SyncInstance
+    from consul_access.models.sync import SyncList as SyncList
+    from consul_access.models.sync import SyncPlan as SyncPlan
+    from consul_access.models.sync import SyncRules as SyncRules
+    from consul_access.models.sync import SyncState as SyncState
     from consul_access.registry import AsyncRegistry as AsyncRegistry
+    from consul_access.registry import AsyncSyncListing as AsyncSyncListing
+    from consul_access.registry import AsyncSyncSource as AsyncSyncSource
     from consul_access.registry import Registry as Registry
+    from consul_access.registry import SyncListing as SyncListing
+    from consul_access.registry import SyncSource as SyncSource
     from consul_access.rules.balancing import Balancer as Balancer
     from consul_access.rules.balancing import Dice as Dice
     from consul_access.rules.balancing import FeedbackBalancer as FeedbackBalancer
@@ -161,6 +174,7 @@ if TYPE_CHECKING:
     from consul_access.tokens import LoginToken as LoginToken
 
 _ROOMS = {
+    "_async.catalog_sync": ("AsyncCatalogSync",),
     "_async.consul": ("AsyncConsulAccess",),
     "_async.discovery": ("AsyncDiscoveryTransport",),
     "_async.etcd": ("AsyncEtcdRegistry",),
@@ -172,6 +186,7 @@ _ROOMS = {
     "_async.registration": ("AsyncRegistration",),
     "_async.resolver": ("AsyncResolver",),
     "_async.watching": ("AsyncWatch",),
+    "_sync.catalog_sync": ("CatalogSync",),
     "_sync.consul": ("ConsulAccess",),
     "_sync.discovery": ("DiscoveryTransport",),
     "_sync.etcd": ("EtcdRegistry",),
@@ -254,7 +269,8 @@ _ROOMS = {
     "models.query": ("Query",),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
-    "registry": ("AsyncRegistry", "Registry"),
+    "models.sync": ("LeftOut", "SyncEvent", "SyncInstance", "SyncList", "SyncPlan", "SyncRules", "SyncState"),
+    "registry": ("AsyncRegistry", "AsyncSyncListing", "AsyncSyncSource", "Registry", "SyncListing", "SyncSource"),
     "rules.health": ("CheckResult", "HealthReport"),
     "rules.balancing": (
         "Balancer",

@@ -5,14 +5,26 @@ Names that only one backend has (Consul's datacenters, etcd's leases) are not he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 
-__all__ = ["AsyncRegistrationHandle", "AsyncRegistry", "RegistrationHandle", "Registry"]
+if TYPE_CHECKING:
+    from consul_access.models.sync import SyncList, SyncRules
+
+__all__ = [
+    "AsyncRegistrationHandle",
+    "AsyncRegistry",
+    "AsyncSyncListing",
+    "AsyncSyncSource",
+    "RegistrationHandle",
+    "Registry",
+    "SyncListing",
+    "SyncSource",
+]
 
 
 @runtime_checkable
@@ -107,3 +119,75 @@ class AsyncRegistry(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+class SyncListing(Protocol):
+    """Everything a source has: now, and again whenever it has changed."""
+
+    def read(self) -> SyncList:
+        """Reads all of it now, completely or not at all."""
+        ...
+
+    @property
+    def stale_for(self) -> float:
+        """Seconds for which changes could not be followed; 0 while they can."""
+        ...
+
+    def close(self) -> None:
+        """Ends it, also from another thread; iteration ends."""
+        ...
+
+    def __iter__(self) -> Self: ...
+
+    def __next__(self) -> SyncList:
+        """The complete list, the first time at once, later when it has changed; never one that is empty by error."""
+        ...
+
+
+class SyncSource(Protocol):
+    """What `CatalogSync` can sync from, for threads."""
+
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> SyncListing:
+        """A listing.
+
+        Args:
+            rules: which services are meant, and how they are named.
+            on_state: called when `stale_for` begins or ends.
+        """
+        ...
+
+
+class AsyncSyncListing(Protocol):
+    """Everything a source has: now, and again whenever it has changed."""
+
+    async def read(self) -> SyncList:
+        """Reads all of it now, completely or not at all."""
+        ...
+
+    @property
+    def stale_for(self) -> float:
+        """Seconds for which changes could not be followed; 0 while they can."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends it, also from another task; iteration ends."""
+        ...
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> SyncList:
+        """The complete list, the first time at once, later when it has changed; never one that is empty by error."""
+        ...
+
+
+class AsyncSyncSource(Protocol):
+    """What `AsyncCatalogSync` can sync from, for tasks."""
+
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> AsyncSyncListing:
+        """A listing.
+
+        Args:
+            rules: which services are meant, and how they are named.
+            on_state: called when `stale_for` begins or ends.
+        """
+        ...

@@ -13,6 +13,7 @@ import pytest
 
 import consul_access
 from consul_access import (
+    AsyncCatalogSync,
     AsyncConsulAccess,
     AsyncEtcdRegistry,
     AsyncKeeper,
@@ -22,6 +23,7 @@ from consul_access import (
     AsyncRegistration,
     AsyncResolver,
     AsyncWatch,
+    CatalogSync,
     ConsulAccess,
     EtcdRegistry,
     Keeper,
@@ -64,7 +66,7 @@ def test_the_names_of_the_design_are_public():
         "ConsulAccess AsyncConsulAccess Registry AsyncRegistry Address ServiceInstance Registration CatalogEntry "
         "HealthEntry Node Check CheckStatus HttpCheck TcpCheck GrpcCheck TtlCheck ScriptCheck AliasCheck UdpCheck "
         "H2PingCheck DockerCheck OsServiceCheck Weights HealthPolicy F RetryPolicy ConsulSettings Call Reply "
-        "EtcdRegistry AsyncEtcdRegistry EtcdSettings"
+        "EtcdRegistry AsyncEtcdRegistry EtcdSettings CatalogSync AsyncCatalogSync"
     )
     for name in names.split():
         assert name in consul_access.__all__
@@ -115,11 +117,13 @@ FACES = [
     (AsyncKeyWatch, KeyWatch),
     (AsyncLease, Lease),
     (AsyncKubernetes, Kubernetes),
+    (AsyncCatalogSync, CatalogSync),
 ]
 AT_ONCE = {
     AsyncConsulAccess: {"on_exchange", "registered", "watch", "watch_services", "on_change", "resolver"},
     AsyncEtcdRegistry: {"on_exchange", "watch_key", "watch_prefix"},
-    AsyncKubernetes: {"watch"},
+    AsyncKubernetes: {"watch", "listing"},
+    AsyncCatalogSync: {"approve"},
     AsyncResolver: {"pick", "instances", "snapshot", "started", "report"},
 }
 """What waits for nothing, and so is awaited on neither face."""

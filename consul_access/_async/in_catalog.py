@@ -35,12 +35,26 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import HealthEntry
     from consul_access.models.definition import ServiceDefinition
 
-__all__ = ["AsyncInCatalog"]
+__all__ = ["AsyncInCatalog", "refuse_agents_node"]
 
 log = logging.getLogger("consul_access")
 
 ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
+
+
+async def refuse_agents_node(access: AsyncAnnouncing, node: str, *, otherwise: str = "") -> set[str]:
+    """The ids of the checks on the node; an agent would remove what it does not know from its own node."""
+    checks = {check.id for check in await access.send(consul.health.node(node))}
+    members: list[str] = []
+    with contextlib.suppress(PermissionDenied):
+        members = await access.send(consul.agent.members())
+    if "serfHealth" in checks or node in members:
+        raise InvalidInput(
+            f"node={node!r} is the node of an agent, which removes services that were not registered at it: "
+            f"name a node that no agent has{otherwise}"
+        )
+    return checks
 
 
 class AsyncInCatalog:
@@ -89,7 +103,7 @@ class AsyncInCatalog:
 
     async def register(self, *, again: bool) -> None:
         """Writes service and check, critical until the first heartbeat, unless the node belongs to an agent."""
-        checks = await self._refuse_agents_node()
+        checks = await refuse_agents_node(self._access, self.node, otherwise=', or use mode="agent" at that agent')
         if not again and self._maintenance_id in checks:
             await self._access.send(consul.catalog.deregister(self.node, check_id=self._maintenance_id))
         check = self._check(CheckStatus.CRITICAL, "registered, and not heard of yet")
@@ -99,19 +113,6 @@ class AsyncInCatalog:
         except PermissionDenied as error:
             await self._explain(error)
             raise
-
-    async def _refuse_agents_node(self) -> set[str]:
-        """The ids of the checks on the node; an agent would remove what it does not know from its own node."""
-        checks = {check.id for check in await self._access.send(consul.health.node(self.node))}
-        members: list[str] = []
-        with contextlib.suppress(PermissionDenied):
-            members = await self._access.send(consul.agent.members())
-        if "serfHealth" in checks or self.node in members:
-            raise InvalidInput(
-                f"node={self.node!r} is the node of an agent, which removes services that were not registered at it: "
-                'name a node that no agent has, or use mode="agent" at that agent'
-            )
-        return checks
 
     async def _explain(self, error: PermissionDenied) -> None:
         """Adds what an operator has to do when the node is missing; making one takes more than a service's token."""

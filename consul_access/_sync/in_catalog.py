@@ -36,12 +36,26 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import HealthEntry
     from consul_access.models.definition import ServiceDefinition
 
-__all__ = ["InCatalog"]
+__all__ = ["InCatalog", "refuse_agents_node"]
 
 log = logging.getLogger("consul_access")
 
 ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
+
+
+def refuse_agents_node(access: Announcing, node: str, *, otherwise: str = "") -> set[str]:
+    """The ids of the checks on the node; an agent would remove what it does not know from its own node."""
+    checks = {check.id for check in access.send(consul.health.node(node))}
+    members: list[str] = []
+    with contextlib.suppress(PermissionDenied):
+        members = access.send(consul.agent.members())
+    if "serfHealth" in checks or node in members:
+        raise InvalidInput(
+            f"node={node!r} is the node of an agent, which removes services that were not registered at it: "
+            f"name a node that no agent has{otherwise}"
+        )
+    return checks
 
 
 class InCatalog:
@@ -90,7 +104,7 @@ class InCatalog:
 
     def register(self, *, again: bool) -> None:
         """Writes service and check, critical until the first heartbeat, unless the node belongs to an agent."""
-        checks = self._refuse_agents_node()
+        checks = refuse_agents_node(self._access, self.node, otherwise=', or use mode="agent" at that agent')
         if not again and self._maintenance_id in checks:
             self._access.send(consul.catalog.deregister(self.node, check_id=self._maintenance_id))
         check = self._check(CheckStatus.CRITICAL, "registered, and not heard of yet")
@@ -100,19 +114,6 @@ class InCatalog:
         except PermissionDenied as error:
             self._explain(error)
             raise
-
-    def _refuse_agents_node(self) -> set[str]:
-        """The ids of the checks on the node; an agent would remove what it does not know from its own node."""
-        checks = {check.id for check in self._access.send(consul.health.node(self.node))}
-        members: list[str] = []
-        with contextlib.suppress(PermissionDenied):
-            members = self._access.send(consul.agent.members())
-        if "serfHealth" in checks or self.node in members:
-            raise InvalidInput(
-                f"node={self.node!r} is the node of an agent, which removes services that were not registered at it: "
-                'name a node that no agent has, or use mode="agent" at that agent'
-            )
-        return checks
 
     def _explain(self, error: PermissionDenied) -> None:
         """Adds what an operator has to do when the node is missing; making one takes more than a service's token."""

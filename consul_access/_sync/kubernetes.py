@@ -28,9 +28,11 @@ from consul_access.models.meta import Entries
 from consul_access.rules.endpoints import instances_of
 
 if TYPE_CHECKING:
+    from consul_access._sync.kubernetes_listing import KubernetesListing
+    from consul_access.models.sync import SyncRules
     from consul_access.rules.key_watching import KeyWatchState
 
-__all__ = ["Kubernetes", "KubernetesWatch"]
+__all__ = ["Kubernetes", "KubernetesWatch", "read_object"]
 
 log = logging.getLogger("consul_access")
 
@@ -67,7 +69,7 @@ class Kubernetes:
         """
         first, end = kv.prefix_range(services_prefix(self._prefix, namespace))
         items, _ = self._reader.read_all(kv.Get(first, end))
-        found = [_read(item, KubernetesService.from_api) for item in items]
+        found = [read_object(item, KubernetesService.from_api) for item in items]
         usable = [service for service in found if service is not None]
         return Entries(usable, rejected=len(found) - len(usable))
 
@@ -110,6 +112,17 @@ class Kubernetes:
             on_state: called with a `KeyWatchState` whenever the watch loses its member or finds another one.
         """
         return KubernetesWatch(self, namespace, name, _readiness(readiness), on_state)
+
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> KubernetesListing:
+        """All services as they should stand in Consul's catalog, for `CatalogSync`.
+
+        Args:
+            rules: which services are meant, and how they are named.
+            on_state: called when the listing loses its member or finds another one.
+        """
+        from consul_access._sync.kubernetes_listing import KubernetesListing
+
+        return KubernetesListing(self._gateway, self._reader, self._prefix, rules, on_state=on_state)
 
     def _load(self, namespace: str, name: str) -> tuple[_Store, int]:
         """What there is about a service, all as of one revision."""
@@ -242,11 +255,11 @@ class _Store:
     def _put(self, item: KeyValue) -> None:
         """Keeps an object; what cannot be read leaves the last one that could be in its place."""
         if item.key == self._service_key:
-            self._service = _read(item, KubernetesService.from_api) or self._service
+            self._service = read_object(item, KubernetesService.from_api) or self._service
         elif item.key == self._endpoints_key:
-            self._endpoints = _read(item, Endpoints.from_api) or self._endpoints
+            self._endpoints = read_object(item, Endpoints.from_api) or self._endpoints
         else:
-            found = _read(item, EndpointSlice.from_api)
+            found = read_object(item, EndpointSlice.from_api)
             if found is not None:
                 self._slices[item.key] = found
 
@@ -258,7 +271,7 @@ def _readiness(readiness: Readiness | str) -> Readiness:
         raise InvalidInput(f"readiness={readiness!r} is none: write one of {', '.join(Readiness)}") from None
 
 
-def _read(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:
+def read_object(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:
     """An object as a model; None, and a line in the log, when it is damaged."""
     try:
         found = decode(item.value)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli import demo, dev, explain, instances, resolve, run, services, wait, watch
+from consul_access.cli import demo, dev, etcd, explain, instances, k8s, resolve, run, services, sync, wait, watch
 from consul_access.cli.output import ExitCode, code_of, say
 from consul_access.errors import ConsulAccessError
 
@@ -16,7 +16,7 @@ __all__ = ["app", "run_app"]
 
 app = typer.Typer(
     name="consul-access",
-    help="Finds services at Consul, and runs programs as registered services.",
+    help="Finds services at Consul and in Kubernetes' etcd, and runs programs as registered services.",
     epilog="Where Consul is, and the token, come from the CONSUL_* environment, as for Consul's own command.",
     add_completion=False,
     rich_markup_mode=None,
@@ -29,6 +29,9 @@ app.command("resolve")(resolve.resolve)
 app.command("explain")(explain.explain)
 app.command("wait")(wait.wait)
 app.command("watch")(watch.watch)
+app.command("sync")(sync.sync)
+app.add_typer(etcd.etcd)
+app.add_typer(k8s.k8s)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("demo")(demo.demo)
 app.command("dev")(dev.dev)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "print_line",
     "print_table",
     "say",
+    "say_what_is_logged",
     "table",
     "visible",
 ]
@@ -73,6 +75,19 @@ def say(text: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"consul-access: {visible(text)}\n")
         sys.stderr.flush()
+
+
+def say_what_is_logged(level: int) -> None:
+    """From here on, what the library logs is said in single lines, from this level on."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    log = logging.getLogger("consul_access")
+    log.addHandler(Lines())
+    log.setLevel(level)
+    log.propagate = False
 
 
 def visible(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict
 import typer
 
 from consul_access.cli.connection import AgentAddr, TokenFile, opened
-from consul_access.cli.output import ExitCode, duration, say
+from consul_access.cli.output import ExitCode, duration, say, say_what_is_logged
 from consul_access.errors import ConsulAccessError, InvalidInput
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run(
     hosts = _hosts(address)
     # What can be wrong with it is found before anything runs.
     registering.definition(name, address or "127.0.0.1", port, **described)
-    _show_log(verbose)
+    say_what_is_logged(logging.INFO if verbose else logging.WARNING)
     access = opened(http_addr, token_file)  # not closed: the process ends with it, and may not wait for an agent then
     make_keeper = partial(
         access.registered,
@@ -202,17 +202,6 @@ def _refuse_without(access: ConsulAccess) -> None:
         access.send(consul.status.leader())
     except ConsulAccessError as error:
         _ends(ExitCode.FAILED, f"{error} The command is not run (--require-registration).")
-
-
-def _show_log(verbose: bool) -> None:
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            say(record.getMessage())
-
-    log = logging.getLogger("consul_access")
-    log.addHandler(Lines())
-    log.setLevel(logging.INFO if verbose else logging.WARNING)
-    log.propagate = False
 
 
 def _ends(code: ExitCode, text: str) -> NoReturn:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Unpack, cast
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from consul_access.call import Call, Repeat, Reply, json_body, path
 from consul_access.decoding import decode, decode_list
 from consul_access.models import inputs
-from consul_access.models.catalog import CatalogEntry, Node
+from consul_access.models.catalog import CatalogEntry, Node, Service
 from consul_access.models.meta import Entries, QueryMeta, ServiceTags
 from consul_access.models.nullable import NullAs
 from consul_access.models.query import Query, render
@@ -18,7 +18,7 @@ from consul_access.models.query import Query, render
 if TYPE_CHECKING:
     from consul_access.models.external import CatalogRegistration
 
-__all__ = ["datacenters", "deregister", "node", "nodes", "register", "service", "services"]
+__all__ = ["datacenters", "deregister", "node", "node_services", "nodes", "register", "service", "services"]
 
 _ENTRY_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy", "max_heartbeat_age"}
 _NODE_OPTIONS: Final = _ENTRY_OPTIONS - {"tags", "meta"}
@@ -28,9 +28,14 @@ class _NodeAndServices(BaseModel, defer_build=True):
     node: Annotated[Node, Field(alias="Node")]
 
 
+class _Services(BaseModel, defer_build=True):
+    services: Annotated[dict[str, Any], NullAs(dict), Field(alias="Services")]
+
+
 _TAGS: Final = cast(
     "type[dict[str, list[str]]]", Annotated[dict[str, Annotated[list[str], NullAs(list)]], NullAs(dict)]
 )
+_NODE_SERVICES: Final = cast("type[_Services | None]", _Services | None)
 _NODE: Final = cast("type[_NodeAndServices | None]", _NodeAndServices | None)
 """`null` stands for a node that the catalog does not know (200 on 1.8 and 1.10)."""
 
@@ -83,6 +88,20 @@ def node(name: str, **query: Unpack[Query]) -> Call[Node | None]:
         method="GET",
         path=path("v1", "catalog", "node", name),
         read=_read_node,
+        query=written.pairs,
+        subject=name,
+        patience=written.patience,
+    )
+
+
+def node_services(name: str, **query: Unpack[Query]) -> Call[dict[str, Service | None] | None]:
+    """The services on a node by id, one that cannot be read as None; None when the catalog does not know the node."""
+    written = render(query, scope="nodes", known=_NODE_OPTIONS - {"filter"})
+    return Call(
+        name="catalog.node_services",
+        method="GET",
+        path=path("v1", "catalog", "node", name),
+        read=_read_node_services,
         query=written.pairs,
         subject=name,
         patience=written.patience,
@@ -150,3 +169,16 @@ def _read_tags(reply: Reply) -> ServiceTags:
 def _read_node(reply: Reply) -> Node | None:
     found = decode(_NODE, reply)
     return None if found is None else found.node
+
+
+def _read_node_services(reply: Reply) -> dict[str, Service | None] | None:
+    found = decode(_NODE_SERVICES, reply)
+    if found is None:
+        return None
+    services: dict[str, Service | None] = {}
+    for service_id, told in found.services.items():
+        try:
+            services[service_id] = Service.model_validate(told)
+        except ValidationError:
+            services[service_id] = None
+    return services

@@ -17,7 +17,15 @@ from pydantic_core import from_json
 
 from consul_access.errors import BadValue, EncryptedValue, InvalidInput
 
-__all__ = ["decode", "endpoints_key", "service_key", "services_prefix", "slices_prefix"]
+__all__ = [
+    "decode",
+    "endpoints_key",
+    "endpoints_prefix",
+    "nodes_prefix",
+    "service_key",
+    "services_prefix",
+    "slices_prefix",
+]
 
 _MAGIC: Final = b"k8s\0"
 _ENCRYPTED: Final = b"k8s:enc:"
@@ -44,9 +52,19 @@ def endpoints_key(prefix: str, namespace: str, name: str) -> str:
     return f"{prefix}/services/endpoints/{_segment(namespace, 'namespace')}/{_segment(name, 'name')}"
 
 
-def slices_prefix(prefix: str, namespace: str) -> str:
-    """Where the EndpointSlices of a namespace are; a label tells which service each belongs to."""
-    return f"{prefix}/endpointslices/{_segment(namespace, 'namespace')}/"
+def endpoints_prefix(prefix: str) -> str:
+    """Where the Endpoints of all namespaces are."""
+    return f"{prefix}/services/endpoints/"
+
+
+def slices_prefix(prefix: str, namespace: str | None) -> str:
+    """Where the EndpointSlices of a namespace are, or of all; a label tells which service each belongs to."""
+    return f"{prefix}/endpointslices/" + ("" if namespace is None else f"{_segment(namespace, 'namespace')}/")
+
+
+def nodes_prefix(prefix: str) -> str:
+    """Where the Nodes are."""
+    return f"{prefix}/minions/"
 
 
 def _segment(text: str, what: str) -> str:
@@ -348,6 +366,10 @@ _SUBSET: Final[_Schema] = {
     2: _several("notReadyAddresses", _ADDRESS),
     3: _several("ports", _CORE_PORT),
 }
+_NODE: Final[_Schema] = {
+    1: _one("metadata", _META),
+    3: _one("status", {5: _several("addresses", {1: _text_field("type"), 2: _text_field("address")})}),
+}
 _ENDPOINTS: Final[_Schema] = {1: _one("metadata", _META), 2: _several("subsets", _SUBSET)}
 
 # The two kinds of EndpointPort number protocol and port the other way round.
@@ -393,6 +415,7 @@ def _slice(endpoint: _Schema) -> _Schema:
 _SCHEMAS: Final[Mapping[tuple[str, str], _Schema]] = {
     ("v1", "Service"): _SERVICE,
     ("v1", "Endpoints"): _ENDPOINTS,
+    ("v1", "Node"): _NODE,
     ("discovery.k8s.io/v1", "EndpointSlice"): _slice(_ENDPOINT_V1),
     ("discovery.k8s.io/v1beta1", "EndpointSlice"): _slice(_ENDPOINT_V1BETA1),
 }

@@ -50,7 +50,7 @@ ADVICE: Final[dict[type[ConsulAccessError], str]] = {
 
 _COMMON_NAME = (
     "The gateway cannot log in by a certificate's CommonName: use a client certificate without one, and user= and "
-    "password=; or connect over gRPC."
+    "password=; or connect over gRPC, with consul_access.compat.etcd3.Etcd3Transport."
 )
 _BACKEND_TLS = (
     "The gateway calls its own server with the server's certificate, which is refused there: issue it for "

@@ -33,6 +33,7 @@ class CatalogCheck:
         service_id: the service it belongs to.
         notes: for people.
         output: for people, and for the heartbeat's stamp.
+        type: what kind of check it is, for those who read it.
     """
 
     id: str
@@ -41,6 +42,7 @@ class CatalogCheck:
     service_id: str
     notes: str = ""
     output: str = ""
+    type: str = ""
 
     def payload(self) -> dict[str, Any]:
         """The check as servers read it."""
@@ -51,7 +53,7 @@ class CatalogCheck:
             "ServiceID": inputs.identifier(self.service_id, "id"),
             "Notes": self.notes,
             "Output": self.output,
-        }
+        } | ({"Type": self.type} if self.type else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

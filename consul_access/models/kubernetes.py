@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -19,6 +19,7 @@ __all__ = [
     "EndpointSlice",
     "Endpoints",
     "KubernetesInstance",
+    "KubernetesNode",
     "KubernetesService",
     "KubernetesSnapshot",
     "Readiness",
@@ -262,6 +263,45 @@ class Endpoints(_Kubernetes):
             BadValue: they are none.
         """
         return read_kubernetes(cls, "Endpoints", found)
+
+
+class NodeAddress(_Kubernetes):
+    """One of a node's addresses, such as its `InternalIP`."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(_Kubernetes):
+    """How a node stands."""
+
+    addresses: Annotated[tuple[NodeAddress, ...], NullAs(tuple)] = ()
+
+
+class KubernetesNode(_Kubernetes):
+    """A Node: a machine of the cluster.
+
+    Args:
+        metadata: its name, labels and annotations.
+        status: its addresses.
+    """
+
+    metadata: ObjectMeta
+    status: NodeStatus = NodeStatus()
+
+    def address_of(self, kinds: Iterable[str]) -> str:
+        """Its first address of the first of these kinds that it has any of; empty if it has none."""
+        found = (one.address for kind in kinds for one in self.status.addresses if one.type == kind and one.address)
+        return next(found, "")
+
+    @classmethod
+    def from_api(cls, found: Mapping[str, Any]) -> KubernetesNode:
+        """A Node as Kubernetes' API answers with it.
+
+        Raises:
+            BadValue: it is none.
+        """
+        return read_kubernetes(cls, "Node", found)
 
 
 def read_kubernetes(kind: type[M], name: str, found: Mapping[str, Any]) -> M:

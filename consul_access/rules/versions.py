@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from consul_access.errors import BadAnswer, UnsupportedByAgent
 
-__all__ = ["Version", "check", "needs_version"]
+__all__ = ["Version", "check", "knows", "needs_version"]
 
 Numbers: TypeAlias = tuple[int, int, int]
 
@@ -72,6 +72,11 @@ _CHECK_FIELDS: dict[str, tuple[Numbers, ...]] = {
     "UDP": ((1, 13, 0),),
 }
 _ENTERPRISE = ("Namespace", "Partition")
+
+
+def knows(version: str, field: str) -> bool:
+    """Whether an agent of this version knows a registration's field, such as `Ports`."""
+    return Version.parse(version).has(_FIELDS[field])
 
 
 def needs_version(payload: Mapping[str, Any]) -> bool:

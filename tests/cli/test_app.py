@@ -18,8 +18,9 @@ from consul_access.errors import BadAnswer, InvalidSettings, TlsError
 from consul_access.rules import running
 from tests.support.commands import consul_access
 
-COMMANDS = ("services", "instances", "resolve", "explain", "wait", "watch", "run")
+COMMANDS = ("services", "instances", "resolve", "explain", "wait", "watch", "run", "sync")
 WITHOUT_AN_AGENT = ("demo", "dev")
+AT_ETCD = ("etcd get", "etcd put", "etcd ls", "etcd watch", "etcd status", "k8s services", "k8s instances", "sync")
 
 
 def test_help_names_every_command_and_loads_no_client():
@@ -34,7 +35,7 @@ def test_help_names_every_command_and_loads_no_client():
     returned, modules = json.loads(done.stderr)
     assert returned == 0
     assert not {"httpx", "httpcore", "pydantic", "anyio", "asyncio", "tenacity", "rich", "ssl"} & set(modules)
-    for name in COMMANDS + WITHOUT_AN_AGENT:
+    for name in (*COMMANDS, *WITHOUT_AN_AGENT, "etcd", "k8s"):
         assert re.search(rf"^  {name} +[A-Z].*\.$", done.stdout, re.MULTILINE), name
 
 
@@ -45,6 +46,14 @@ def test_every_command_has_help_and_the_options_that_all_have(name):
     wanted = {"--http-addr", "--token-file"} | ({"--json"} if name != "run" else set())
     assert wanted <= set(re.findall(r"--[a-z-]+", found.stdout))
     assert "--token " not in found.stdout
+
+
+@pytest.mark.parametrize("name", AT_ETCD)
+def test_every_command_that_asks_etcd_has_help_and_the_options_that_all_have(name):
+    found = consul_access(*name.split(), "--help")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert {"--endpoints", "--cacert", "--cert", "--key", "--json"} <= set(re.findall(r"--[a-z-]+", found.stdout))
+    assert "--password" not in found.stdout
 
 
 def test_version():

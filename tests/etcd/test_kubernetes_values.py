@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from consul_access.errors import BadValue, EncryptedValue, InvalidInput
 from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
-from consul_access.models.kubernetes import Endpoints, EndpointSlice, KubernetesService
+from consul_access.models.kubernetes import Endpoints, EndpointSlice, KubernetesNode, KubernetesService
 
 SETS = {
     one["name"]: one["entries"]
     for one in json.loads((Path(__file__).parent.parent / "samples" / "k8s-etcd-samples.json").read_text())["sets"]
 }
-MODELS = {"Service": KubernetesService, "Endpoints": Endpoints, "EndpointSlice": EndpointSlice}
+MODELS = {"Service": KubernetesService, "Endpoints": Endpoints, "EndpointSlice": EndpointSlice, "Node": KubernetesNode}
 LOOKED_INTO = set(MODELS)
 
 
@@ -33,6 +33,9 @@ def as_stored(api: dict[str, Any]) -> dict[str, Any]:
     expected = copy.deepcopy(api)
     for name in ("managedFields", "resourceVersion"):
         expected["metadata"].pop(name, None)
+    if expected["kind"] == "Node":  # of whose status only the addresses are looked at
+        status = {"addresses": expected["status"]["addresses"]}
+        return {name: expected[name] for name in ("apiVersion", "kind", "metadata")} | {"status": status}
     if expected["kind"] not in LOOKED_INTO:
         return {name: expected[name] for name in ("apiVersion", "kind", "metadata")}
     return expected

@@ -16,8 +16,10 @@ import anyio
 import httpx
 
 from consul_access import (
+    AsyncCatalogSync,
     AsyncConsulAccess,
     AsyncEtcdRegistry,
+    CatalogSync,
     ConsulAccess,
     EtcdRegistry,
     Keeper,
@@ -73,6 +75,12 @@ class Face:
             with EtcdRegistry(*args, **kwargs) as client:
                 yield Awaited(client)
 
+    def sync(self, source: Any, target: Any, **kwargs: Any) -> Any:
+        """A sync from one client's services into the other's catalog."""
+        if self.is_async:
+            return AsyncCatalogSync(source, target, **kwargs)
+        return Awaited(CatalogSync(unwrapped(source), unwrapped(target), **kwargs))
+
     async def sleep(self, seconds: float) -> None:
         """Lets everything else go on for so long."""
         if self.is_async:
@@ -97,7 +105,7 @@ class Face:
 class Awaited:
     """A thing of the threads' face with methods that can be awaited."""
 
-    plain = frozenset({"on_exchange"})
+    plain = frozenset({"approve", "on_exchange"})
     """Methods that are not awaited on the other face either."""
     making = frozenset({"registered", "resolver", "watch", "watch_key", "watch_prefix", "watch_services", "on_change"})
     """Methods that are not awaited, and give something with methods that are."""

@@ -1,0 +1,304 @@
+"""One client of etcd, measured in a process of its own. Reads what to do from standard input, a JSON object a line.
+
+{"do": "get", "calls": 200}      -> {"p50": s, "cpu": s per call}; also put, range:SIZE, keepalive, cycle
+{"do": "watch", "events": 100}   -> {"ready": 1} when it has begun, then {"p50": s, "cpu": s per event}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+KEY, VALUE, WATCHED = "bench/key", "v" * 100, "bench/watched"
+TTL = 60
+
+
+def summary(times: list[float], cpu: float) -> dict[str, float]:
+    return {"p50": statistics.median(times), "cpu": cpu / len(times)}
+
+
+def answer(found: dict[str, float]) -> None:
+    print(json.dumps(found), flush=True)
+
+
+class Threads:
+    """Measures functions that block.
+
+    Args:
+        operations: by name.
+        watch: gives the values of a key as they are written; its first one must be waited for.
+    """
+
+    def __init__(self, operations: dict[str, Callable[[], object]], watch: Callable[[], Iterator[bytes]]) -> None:
+        self.operations = operations
+        self.watch = watch
+
+    def run(self, name: str, calls: int) -> dict[str, float]:
+        operation = self.operations[name]
+        operation()
+        times, cpu = [], time.process_time()
+        for _ in range(calls):
+            begun = time.perf_counter()
+            operation()
+            times.append(time.perf_counter() - begun)
+        return summary(times, time.process_time() - cpu)
+
+    def watched(self, events: int) -> dict[str, float]:
+        values = self.watch()
+        next(values)  # the writer goes on until one has come
+        answer({"ready": 1})
+        times, cpu = [], time.process_time()
+        for value in values:
+            written = float(value)
+            if written > 0:
+                times.append(time.monotonic() - written)
+            if len(times) == events:
+                break
+        return summary(times, time.process_time() - cpu)
+
+
+class Tasks:
+    """Measures functions that are awaited."""
+
+    def __init__(
+        self, operations: dict[str, Callable[[], Awaitable[object]]], watch: Callable[[], AsyncIterator[bytes]]
+    ) -> None:
+        self.operations = operations
+        self.watch = watch
+        self.loop = asyncio.get_event_loop_policy().get_event_loop()
+
+    def run(self, name: str, calls: int) -> dict[str, float]:
+        return self.loop.run_until_complete(self._run(self.operations[name], calls))
+
+    def watched(self, events: int) -> dict[str, float]:
+        return self.loop.run_until_complete(self._watched(events))
+
+    async def _run(self, operation: Callable[[], Awaitable[object]], calls: int) -> dict[str, float]:
+        await operation()
+        times, cpu = [], time.process_time()
+        for _ in range(calls):
+            begun = time.perf_counter()
+            await operation()
+            times.append(time.perf_counter() - begun)
+        return summary(times, time.process_time() - cpu)
+
+    async def _watched(self, events: int) -> dict[str, float]:
+        values = self.watch()
+        await anext(values)
+        answer({"ready": 1})
+        times, cpu = [], time.process_time()
+        async for value in values:
+            written = float(value)
+            if written > 0:
+                times.append(time.monotonic() - written)
+            if len(times) == events:
+                break
+        return summary(times, time.process_time() - cpu)
+
+
+def prefix(size: int) -> str:
+    return f"bench/{size}/"
+
+
+def blocking(sizes: list[int], etcd: Any) -> Threads:
+    """What `EtcdRegistry` does, over whatever carries it."""
+    lease = etcd.lease(TTL)
+
+    def cycle() -> None:
+        held = etcd.lease(TTL)
+        etcd.put("bench/cycle", VALUE, held)
+        held.revoke()
+
+    operations: dict[str, Callable[[], object]] = {
+        "get": lambda: etcd.get(KEY),
+        "put": lambda: etcd.put(KEY, VALUE),
+        "keepalive": lease.keepalive,
+        "cycle": cycle,
+    }
+    operations |= {f"range:{size}": lambda size=size: etcd.get_prefix(prefix(size)) for size in sizes}
+    return Threads(operations, lambda: (event.value for event in etcd.watch_key(WATCHED)))
+
+
+def ours(host: str, port: int, sizes: list[int]) -> Threads:
+    from consul_access import EtcdRegistry
+
+    return blocking(sizes, EtcdRegistry(host, port))
+
+
+def over_grpc(host: str, port: int, sizes: list[int]) -> Threads:
+    from consul_access import EtcdRegistry
+    from consul_access.compat.etcd3 import Etcd3Transport
+
+    client = etcd3_client(host, port)
+    return blocking(sizes, EtcdRegistry(host, port, transport=Etcd3Transport(client)))
+
+
+def etcd3_client(host: str, port: int) -> Any:
+    """As users have it: protobuf 3 beside it, or made importable beside the present one."""
+    from consul_access.compat.etcd3 import install
+
+    install()
+    import etcd3
+
+    return etcd3.client(host, port, grpc_options=[("grpc.max_receive_message_length", -1)])
+
+
+def ours_async(host: str, port: int, sizes: list[int]) -> Tasks:
+    from consul_access import AsyncEtcdRegistry
+
+    etcd = AsyncEtcdRegistry(host, port)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    lease = loop.run_until_complete(etcd.lease(TTL))
+
+    async def cycle() -> None:
+        held = await etcd.lease(TTL)
+        await etcd.put("bench/cycle", VALUE, held)
+        await held.revoke()
+
+    operations: dict[str, Callable[[], Awaitable[object]]] = {
+        "get": lambda: etcd.get(KEY),
+        "put": lambda: etcd.put(KEY, VALUE),
+        "keepalive": lease.keepalive,
+        "cycle": cycle,
+    }
+    operations |= {f"range:{size}": lambda size=size: etcd.get_prefix(prefix(size)) for size in sizes}
+
+    async def watch() -> AsyncIterator[bytes]:
+        async for event in etcd.watch_key(WATCHED):
+            yield event.value
+
+    return Tasks(operations, watch)
+
+
+def etcd3(host: str, port: int, sizes: list[int]) -> Threads:
+    client = etcd3_client(host, port)
+    lease = client.lease(TTL)
+
+    def cycle() -> None:
+        held = client.lease(TTL)
+        client.put("bench/cycle", VALUE, held)
+        held.revoke()
+
+    operations: dict[str, Callable[[], object]] = {
+        "get": lambda: client.get(KEY),
+        "put": lambda: client.put(KEY, VALUE),
+        "keepalive": lambda: list(lease.refresh()),
+        "cycle": cycle,
+    }
+    operations |= {f"range:{size}": lambda size=size: list(client.get_prefix(prefix(size))) for size in sizes}
+    return Threads(operations, lambda: (event.value for event in client.watch(WATCHED)[0]))
+
+
+def etcd3gw(host: str, port: int, sizes: list[int]) -> Threads:
+    from etcd3gw.client import Etcd3Client
+
+    client = Etcd3Client(host=host, port=port, api_path="/v3/")
+    lease = client.lease(TTL)
+
+    def cycle() -> None:
+        held = client.lease(TTL)
+        client.put("bench/cycle", VALUE, held)
+        held.revoke()
+
+    operations: dict[str, Callable[[], object]] = {
+        "get": lambda: client.get(KEY),
+        "put": lambda: client.put(KEY, VALUE),
+        "keepalive": lease.refresh,
+        "cycle": cycle,
+    }
+    operations |= {f"range:{size}": lambda size=size: client.get_prefix(prefix(size)) for size in sizes}
+    return Threads(operations, lambda: (event["kv"]["value"] for event in client.watch(WATCHED)[0]))
+
+
+def aetcd(host: str, port: int, sizes: list[int]) -> Tasks:
+    import aetcd
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    async def connected() -> Any:
+        client = aetcd.Client(host, port, options={"grpc.max_receive_message_length": -1})
+        await client.connect()
+        return client
+
+    client = loop.run_until_complete(connected())
+    lease = loop.run_until_complete(client.lease(TTL))
+    key, value = KEY.encode(), VALUE.encode()
+
+    async def cycle() -> None:
+        held = await client.lease(TTL)
+        await client.put(b"bench/cycle", value, held)
+        await held.revoke()
+
+    operations: dict[str, Callable[[], Awaitable[object]]] = {
+        "get": lambda: client.get(key),
+        "put": lambda: client.put(key, value),
+        "keepalive": lease.refresh,
+        "cycle": cycle,
+    }
+    operations |= {f"range:{size}": lambda size=size: client.get_prefix(prefix(size).encode()) for size in sizes}
+
+    async def watch() -> AsyncIterator[bytes]:
+        async for event in await client.watch(WATCHED.encode()):
+            yield event.kv.value
+
+    return Tasks(operations, watch)
+
+
+def etcd_client_py(host: str, port: int, sizes: list[int]) -> Tasks:
+    from etcd_client import Client
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    async def connected() -> Any:
+        return await Client([f"http://{host}:{port}"]).connect().__aenter__()
+
+    client = loop.run_until_complete(connected())
+    key, value = KEY.encode(), VALUE.encode()
+    operations: dict[str, Callable[[], Awaitable[object]]] = {
+        "get": lambda: client.get(key),
+        "put": lambda: client.put(key, value),
+    }
+    operations |= {f"range:{size}": lambda size=size: client.get_prefix(prefix(size).encode()) for size in sizes}
+
+    async def watch() -> AsyncIterator[bytes]:
+        async for event in client.watch(WATCHED.encode()):
+            yield bytes(event.value)
+
+    return Tasks(operations, watch)
+
+
+PEERS: dict[str, Callable[[str, int, list[int]], Threads | Tasks]] = {
+    "ours": ours,
+    "ours-async": ours_async,
+    "ours, over gRPC": over_grpc,
+    "etcd3": etcd3,
+    "etcd3, protobuf 7": etcd3,
+    "aetcd": aetcd,
+    "etcd-client-py": etcd_client_py,
+    "etcd3gw": etcd3gw,
+}
+
+
+def main() -> None:
+    name, host, port, *sizes = sys.argv[1:]
+    peer = PEERS[name](host, int(port), [int(size) for size in sizes])
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order["do"] == "watch":
+            answer(peer.watched(order["events"]))
+        elif order["do"] in peer.operations:
+            answer(peer.run(order["do"], order["calls"]))
+        else:
+            answer({})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Which etcd is asked: options that all its commands have, and the client they describe.
+
+A password never is an option: the command line of a process is there for everybody on the machine to read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from consul_access.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from consul_access import EtcdRegistry
+
+__all__ = ["CaCert", "Cert", "Endpoints", "Key", "KubernetesPrefix", "opened_etcd"]
+
+Endpoints: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR,...", help="The members of etcd. [ETCDCTL_ENDPOINTS, 127.0.0.1:2379]"),
+]
+CaCert: TypeAlias = Annotated[
+    str | None, typer.Option("--cacert", metavar="FILE", help="Certificates to trust. [ETCDCTL_CACERT]")
+]
+Cert: TypeAlias = Annotated[
+    str | None, typer.Option("--cert", metavar="FILE", help="This client's certificate. [ETCDCTL_CERT]")
+]
+Key: TypeAlias = Annotated[str | None, typer.Option("--key", metavar="FILE", help="And its key. [ETCDCTL_KEY]")]
+KubernetesPrefix: TypeAlias = Annotated[
+    str, typer.Option(metavar="KEY", help="What the keys of Kubernetes begin with.")
+]
+
+
+def opened_etcd(
+    endpoints: str | None,
+    cacert: str | None,
+    cert: str | None,
+    key: str | None,
+    *,
+    kubernetes_prefix: str = "/registry",
+) -> EtcdRegistry:
+    """A client, as the options and otherwise the environment say.
+
+    Raises:
+        InvalidSettings: they cannot be used.
+    """
+    from consul_access import EtcdRegistry, EtcdSettings
+
+    try:
+        settings = EtcdSettings.load(
+            endpoints=endpoints, ca_cert=cacert, cert_cert=cert, cert_key=key, kubernetes_prefix=kubernetes_prefix
+        )
+    except InvalidSettings as error:
+        message = error.message
+        for name, option in (("endpoints=", "--endpoints"), ("kubernetes_prefix=", "--kubernetes-prefix ")):
+            message = message.replace(name, option)
+        raise InvalidSettings(message) from error
+    return EtcdRegistry(settings=settings)
