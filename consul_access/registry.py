@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, Unpack, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.progress import Progress
-from consul_access.models.query import RegistryQuery
 from consul_access.models.snapshot import ServiceSnapshot
+from consul_access.models.status import HealthPolicy
 from consul_access.rules.balancing import Balancer
 from consul_access.rules.keeping import KeeperEvent, KeeperState
 from consul_access.rules.staleness import StalePolicy
@@ -62,7 +62,7 @@ class KeeperHandle(RegistrationHandle, Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 
@@ -92,7 +92,7 @@ class ResolverHandle(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 
@@ -128,11 +128,36 @@ class Registry(Protocol):
 
     def deregister_service(self, service_id: str) -> bool: ...
 
-    def search_service(self, name: str, **query: Unpack[RegistryQuery]) -> list[Address]: ...
+    def search_service(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> list[Address]: ...
 
-    def resolve(self, name: str, *, balancer: str | Balancer = "random", **query: Unpack[RegistryQuery]) -> Address: ...
+    def resolve(
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "random",
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Address: ...
 
-    def instances(self, name: str, **query: Unpack[RegistryQuery]) -> Sequence[ServiceInstance]: ...
+    def instances(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Sequence[ServiceInstance]: ...
 
     def services(self) -> Mapping[str, list[str]]: ...
 
@@ -143,10 +168,22 @@ class Registry(Protocol):
         at_least: int = 1,
         timeout: float = 30.0,
         on_progress: Callable[[Progress], object] | None = None,
-        **query: Unpack[RegistryQuery],
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> Sequence[ServiceInstance]: ...
 
-    def watch(self, name: str, *, raise_errors: bool = False, **query: Unpack[RegistryQuery]) -> WatchHandle: ...
+    def watch(
+        self,
+        name: str,
+        *,
+        raise_errors: bool = False,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> WatchHandle: ...
 
     def resolver(
         self,
@@ -154,7 +191,10 @@ class Registry(Protocol):
         *,
         balancer: str | Balancer = "round_robin",
         stale: StalePolicy | None = None,
-        **query: Unpack[RegistryQuery],
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> ResolverHandle: ...
 
     def close(self) -> None: ...
@@ -162,7 +202,7 @@ class Registry(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 
@@ -196,7 +236,7 @@ class AsyncKeeperHandle(AsyncRegistrationHandle, Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 
@@ -226,7 +266,7 @@ class AsyncResolverHandle(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 
@@ -262,13 +302,36 @@ class AsyncRegistry(Protocol):
 
     async def deregister_service(self, service_id: str) -> bool: ...
 
-    async def search_service(self, name: str, **query: Unpack[RegistryQuery]) -> list[Address]: ...
+    async def search_service(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> list[Address]: ...
 
     async def resolve(
-        self, name: str, *, balancer: str | Balancer = "random", **query: Unpack[RegistryQuery]
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "random",
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> Address: ...
 
-    async def instances(self, name: str, **query: Unpack[RegistryQuery]) -> Sequence[ServiceInstance]: ...
+    async def instances(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Sequence[ServiceInstance]: ...
 
     async def services(self) -> Mapping[str, list[str]]: ...
 
@@ -279,10 +342,22 @@ class AsyncRegistry(Protocol):
         at_least: int = 1,
         timeout: float = 30.0,
         on_progress: Callable[[Progress], object] | None = None,
-        **query: Unpack[RegistryQuery],
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> Sequence[ServiceInstance]: ...
 
-    def watch(self, name: str, *, raise_errors: bool = False, **query: Unpack[RegistryQuery]) -> AsyncWatchHandle: ...
+    def watch(
+        self,
+        name: str,
+        *,
+        raise_errors: bool = False,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> AsyncWatchHandle: ...
 
     def resolver(
         self,
@@ -290,7 +365,10 @@ class AsyncRegistry(Protocol):
         *,
         balancer: str | Balancer = "round_robin",
         stale: StalePolicy | None = None,
-        **query: Unpack[RegistryQuery],
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> AsyncResolverHandle: ...
 
     async def aclose(self) -> None: ...
@@ -298,5 +376,5 @@ class AsyncRegistry(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
