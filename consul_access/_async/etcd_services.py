@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,6 @@ from consul_access.rules.selecting import Selection
 from consul_access.rules.write_guard import refuse_kubernetes
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Awaitable
 
     from consul_access._async.gathering import AsyncGathering
@@ -67,6 +67,7 @@ class AsyncEtcdServices:
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._engine: AsyncEngine | None = None
         self._kept: set[AsyncKeeper] = set()
+        self._gathered_in = 0
         self._gathered: tuple[AsyncGathering[int, int | None], AsyncGathering[bytes, KeyValue | None]] | None = None
 
     # --- announcing ---------------------------------------------------------------------------------------
@@ -462,7 +463,8 @@ class AsyncEtcdServices:
     # --- keeping many alive -------------------------------------------------------------------------------
 
     def _gatherings(self) -> tuple[AsyncGathering[int, int | None], AsyncGathering[bytes, KeyValue | None]]:
-        if self._gathered is None:
+        if self._gathered is None or self._gathered_in != os.getpid():  # a forked child waits for nobody of the parent
+            self._gathered_in = os.getpid()
             from consul_access._async.gathering import AsyncGathering
 
             def linger() -> float:

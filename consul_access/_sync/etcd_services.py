@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +26,6 @@ from consul_access.rules.selecting import Selection
 from consul_access.rules.write_guard import refuse_kubernetes
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Awaitable
 
     from consul_access._sync.gathering import Gathering
@@ -68,6 +68,7 @@ class EtcdServices:
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._engine: Engine | None = None
         self._kept: set[Keeper] = set()
+        self._gathered_in = 0
         self._gathered: tuple[Gathering[int, int | None], Gathering[bytes, KeyValue | None]] | None = None
 
     # --- announcing ---------------------------------------------------------------------------------------
@@ -463,7 +464,8 @@ class EtcdServices:
     # --- keeping many alive -------------------------------------------------------------------------------
 
     def _gatherings(self) -> tuple[Gathering[int, int | None], Gathering[bytes, KeyValue | None]]:
-        if self._gathered is None:
+        if self._gathered is None or self._gathered_in != os.getpid():  # a forked child waits for nobody of the parent
+            self._gathered_in = os.getpid()
             from consul_access._sync.gathering import Gathering
 
             def linger() -> float:

@@ -152,7 +152,7 @@ class EtcdSettings(ClientSettings):
             prefix=_registry_prefix(prefix, codec),
             ttl=_ttl(ttl),
             codec=codec,
-            also_write={name: _registry_prefix(one, name) for name, one in (also_write or {}).items()},
+            also_write=_others(also_write or {}, _registry_prefix(prefix, codec)),
         )
 
 
@@ -228,12 +228,22 @@ def _prefix(prefix: str) -> str:
 
 def _registry_prefix(prefix: str | None, codec: str) -> str:
     """A prefix of the registry. Without the slash behind, `/services` would also begin `/services-old/...`."""
-    chosen = codec_named(codec).prefix if prefix is None else prefix
+    usual = codec_named(codec).prefix
+    chosen = usual if prefix is None else prefix
     if not chosen:
         raise InvalidSettings(f"codec={codec!r} has no prefix of its own: give prefix=, such as '/services/'")
     if not isinstance(chosen, str) or not chosen.endswith("/") or not chosen.isprintable():
         raise InvalidSettings(f"prefix={chosen!r} must be a text that ends in '/': write it like '/services/'")
     return chosen
+
+
+def _others(also_write: Mapping[str, str], prefix: str) -> dict[str, str]:
+    found = {name: _registry_prefix(one, name) for name, one in also_write.items()}
+    if len({prefix, *found.values()}) <= len(found):
+        raise InvalidSettings(
+            f"also_write={also_write!r}: each format needs a prefix of its own, other than {prefix!r}"
+        )
+    return found
 
 
 def _ttl(ttl: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ from tests.support.etcd import NEWER, OLDER, EtcdServer
 from tests.support.faces import Face
 
 RESTORED = 7.0
-"""Seconds until a registration is back that somebody has removed: the longest pause between two looks, and some room."""
+"""Seconds until a registration is back that was removed: the longest pause between two looks, and some room."""
 
 
 @dataclass
@@ -66,14 +67,15 @@ class Backend:
 
 
 @pytest.fixture(params=["consul", OLDER, NEWER])
-def backend(request: pytest.FixtureRequest) -> Backend:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     if request.param == "consul":
         agent: ConsulAgent = request.getfixturevalue("consul")
-        return Backend("consul", agent)
+        yield Backend("consul", agent)
+        return
     server: EtcdServer = request.getfixturevalue("etcd_servers")(request.param)
     server.clear()
-    request.addfinalizer(server.clear)
-    return Backend(f"etcd {request.param}", server)
+    yield Backend(f"etcd {request.param}", server)
+    server.clear()
 
 
 @pytest.mark.parametrize(
@@ -190,17 +192,18 @@ def test_what_cannot_be_right_is_refused_before_anything_is_sent(face, backend, 
         async with backend.client(face) as access:
             exchanges = []
             access.on_exchange(exchanges.append)
+            given = {"name": "orders", "address": "10.0.0.5", "port": 8080} | wrong
             with pytest.raises(InvalidInput):
-                given = {"name": "orders", "address": "10.0.0.5", "port": 8080} | wrong
                 await access.register_service(**given, **backend.settings())
             assert exchanges == []
 
     face.run(story)
 
 
-@pytest.mark.parametrize(
-    "query", [{"polcy": "any"}, {"policy": "good"}, {"tags": [1]}, {"consistency": "strong"}], ids=str
-)
+WRONG = [{"polcy": "any"}, {"policy": "good"}, {"tags": [1]}, {"consistency": "strong"}]
+
+
+@pytest.mark.parametrize("query", WRONG, ids=str)
 def test_an_option_that_cannot_be_right_is_refused(face, backend, query):
     async def story():
         async with backend.client(face) as access:
@@ -333,10 +336,8 @@ def test_a_wait_ends_when_enough_instances_are_there(face, backend):
         async with backend.client(face) as access:
             told = []
             with pytest.raises(NotReady, match="'orders' not ready"):
-                await access.wait_for(
-                    "orders", timeout=0.5, on_progress=lambda progress: told.append(str(progress.kind))
-                )
-            assert told[-1] == "unknown_service"
+                await access.wait_for("orders", timeout=0.5, on_progress=told.append)
+            assert str(told[-1].kind) == "unknown_service"
             await access.register_service("orders", "10.0.0.5", 8080, **backend.settings())
             assert [one.address for one in await access.wait_for("orders", timeout=10)] == [("10.0.0.5", 8080)]
             with pytest.raises(NotReady) as failure:
