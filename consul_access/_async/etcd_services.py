@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncEtcdServices"]
 
-LINGER_EACH = 0.0001
-"""Seconds that a heartbeat waits for others, for each registration of the client: with a thousand 0.1 s."""
+LINGER_EACH = 0.00003
+"""Seconds that a heartbeat waits for others, for each registration of the client: with a thousand 30 ms."""
+LONGEST_LINGER = 0.05
 
 
 class AsyncEtcdServices:
@@ -468,7 +469,7 @@ class AsyncEtcdServices:
             from consul_access._async.gathering import AsyncGathering
 
             def linger() -> float:
-                return 0.0 if len(self._kept) < 2 else LINGER_EACH * len(self._kept)
+                return 0.0 if len(self._kept) < 2 else min(LONGEST_LINGER, LINGER_EACH * len(self._kept))
 
             self._gathered = (
                 AsyncGathering(self._keep_alive, most=leases.MOST_AT_ONCE, linger=linger),

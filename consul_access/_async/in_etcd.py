@@ -42,6 +42,8 @@ log = logging.getLogger("consul_access")
 
 ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
+FRESH = 10
+"""A lease that was granted within this part of its time needs no heartbeat yet."""
 
 
 class AsyncInEtcd:
@@ -86,6 +88,7 @@ class AsyncInEtcd:
         self._heartbeats = heartbeats
         self._looks = looks
         self._lease: int | None = None
+        self._alive_at = float("-inf")
 
     @property
     def address(self) -> Address:
@@ -128,7 +131,9 @@ class AsyncInEtcd:
                 self._lease = None
             else:
                 return
+        begun = time.monotonic()
         self._lease = (await self._gateway.send(leases.grant(self._ttl))).id
+        self._alive_at = begun
         await self._write()
 
     async def _write(self, *, within: float | None = None) -> None:
@@ -147,7 +152,13 @@ class AsyncInEtcd:
     async def beat(self, status: CheckStatus, output: str) -> None:
         """Keeps the lease alive, and writes the status when that has changed."""
         lease = self._lease
-        if lease is None or await self._heartbeats.ask(lease, self._within) is None:
+        if lease is not None and time.monotonic() - self._alive_at < self._ttl / FRESH:
+            is_alive = True
+        else:
+            begun = time.monotonic()
+            is_alive = lease is not None and await self._heartbeats.ask(lease, self._within) is not None
+            self._alive_at = begun
+        if not is_alive:
             self._lease = None
             ended = UnknownLease(f"the lease of {self.definition.id!r} has ended, and its keys with it")
             ended.advice = ""  # the keeper does what is to be done

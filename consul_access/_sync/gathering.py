@@ -37,7 +37,7 @@ class Gathering(Generic[K, V]):
     Args:
         ask: asks about some keys, within so many seconds; may leave keys out, which are asked about again.
         most: how many keys a request may have.
-        linger: seconds to wait for others to come.
+        linger: seconds to wait for others to come, when there are not so many already.
     """
 
     def __init__(
@@ -79,19 +79,24 @@ class Gathering(Generic[K, V]):
         try:
             self._turn.acquire(deadline)
         except TimeoutError as error:
+            if not wish.is_open:
+                return
             raise DeadlineExceeded("the requests before this one have not been answered in time") from error
         try:
             if not wish.is_open:  # somebody else has asked for it meanwhile
                 return
-            if pause := self._linger():
+            if len(self._open()) < self._most and (pause := self._linger()):
                 sleep(pause)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DeadlineExceeded("there was no time left to ask")
-            others = [one for one in list(self._wishes) if one.is_open and one is not wish]
+            others = [one for one in self._open() if one is not wish]
             self._ask_for([wish, *others[: self._most - 1]], left)
         finally:
             self._turn.release()
+
+    def _open(self) -> list[_Wish[K, V]]:
+        return [one for one in list(self._wishes) if one.is_open]
 
     def _ask_for(self, wishes: list[_Wish[K, V]], within: float) -> None:
         try:

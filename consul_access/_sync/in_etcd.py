@@ -43,6 +43,8 @@ log = logging.getLogger("consul_access")
 
 ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
+FRESH = 10
+"""A lease that was granted within this part of its time needs no heartbeat yet."""
 
 
 class InEtcd:
@@ -87,6 +89,7 @@ class InEtcd:
         self._heartbeats = heartbeats
         self._looks = looks
         self._lease: int | None = None
+        self._alive_at = float("-inf")
 
     @property
     def address(self) -> Address:
@@ -129,7 +132,9 @@ class InEtcd:
                 self._lease = None
             else:
                 return
+        begun = time.monotonic()
         self._lease = (self._gateway.send(leases.grant(self._ttl))).id
+        self._alive_at = begun
         self._write()
 
     def _write(self, *, within: float | None = None) -> None:
@@ -148,7 +153,13 @@ class InEtcd:
     def beat(self, status: CheckStatus, output: str) -> None:
         """Keeps the lease alive, and writes the status when that has changed."""
         lease = self._lease
-        if lease is None or self._heartbeats.ask(lease, self._within) is None:
+        if lease is not None and time.monotonic() - self._alive_at < self._ttl / FRESH:
+            is_alive = True
+        else:
+            begun = time.monotonic()
+            is_alive = lease is not None and self._heartbeats.ask(lease, self._within) is not None
+            self._alive_at = begun
+        if not is_alive:
             self._lease = None
             ended = UnknownLease(f"the lease of {self.definition.id!r} has ended, and its keys with it")
             ended.advice = ""  # the keeper does what is to be done
