@@ -106,7 +106,7 @@ class AsyncEtcdServices:
             weights: how large a share of the calls it should get, by state.
 
         Returns:
-            The keeper: its `deregister()` ends the registration; also a context manager.
+            A keeper, whose `deregister()` ends the registration; also a context manager.
 
         Raises:
             InvalidInput: an argument cannot be right, or the keys belong to Kubernetes; nothing was sent.
@@ -123,7 +123,11 @@ class AsyncEtcdServices:
             ports=ports,
             weights=weights,
         )
-        return await keeper.start()
+        await keeper.start()
+        # Two that keep one key would take it from each other for ever; the end of the earlier lease leaves it alone.
+        for earlier in [one for one in self._kept if one is not keeper and (one.name, one.id) == (name, keeper.id)]:
+            await earlier.stop(hurry=True)
+        return keeper
 
     def registered(
         self,

@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from consul_access._async.place import HANGING
 from consul_access._pairs.tasks import sleep
-from consul_access.call import Repeat
+from consul_access.call import Call, Repeat
 from consul_access.errors import (
     ConnectFailed,
     ConsulAccessError,
+    DeadlineExceeded,
     OutcomeUnknown,
     Unavailable,
     UnknownLease,
@@ -38,10 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncInEtcd"]
 
+T = TypeVar("T")
 log = logging.getLogger("consul_access")
 
 ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
+FROZEN = 3.0
+"""Seconds after which another member is asked to grant and to write."""
 FRESH = 10
 """A lease that was granted within this part of its time needs no heartbeat yet."""
 
@@ -132,9 +136,16 @@ class AsyncInEtcd:
             else:
                 return
         begun = time.monotonic()
-        self._lease = (await self._gateway.send(leases.grant(self._ttl))).id
+        self._lease = (await self._sent(leases.grant(self._ttl))).id
         self._alive_at = begun
         await self._write()
+
+    async def _sent(self, call: Call[T]) -> T:
+        """Sends what may be sent twice; when a member seems frozen, another one still has time to answer."""
+        if len(self._gateway.targets) > 1:
+            with contextlib.suppress(DeadlineExceeded, OutcomeUnknown):
+                return await self._gateway.send(call, within=FROZEN)
+        return await self._gateway.send(call)
 
     async def _write(self, *, within: float | None = None) -> None:
         """Writes what is wanted, in one step. Nobody else writes these keys, so it may be written twice."""
@@ -143,9 +154,10 @@ class AsyncInEtcd:
             for key, value in self._wanted().items()
         ]
         if len(operations) == 1 and isinstance(operations[0], kv.Put):
-            await self._gateway.send(kv.put(operations[0], repeat=Repeat.IDEMPOTENT), within=within)
+            call: Call[Any] = kv.put(operations[0], repeat=Repeat.IDEMPOTENT)
         else:
-            await self._gateway.send(replace(kv.txn((), operations), repeat=Repeat.IDEMPOTENT), within=within)
+            call = replace(kv.txn((), operations), repeat=Repeat.IDEMPOTENT)
+        await (self._sent(call) if within is None else self._gateway.send(call, within=within))
 
     # --- keeping ------------------------------------------------------------------------------------------
 

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from consul_access._pairs.threads import sleep
 from consul_access._sync.place import HANGING
-from consul_access.call import Repeat
+from consul_access.call import Call, Repeat
 from consul_access.errors import (
     ConnectFailed,
     ConsulAccessError,
+    DeadlineExceeded,
     OutcomeUnknown,
     Unavailable,
     UnknownLease,
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = ["InEtcd"]
 
+T = TypeVar("T")
 log = logging.getLogger("consul_access")
 
 ELECTION_PAUSE = 0.1
 """Seconds between two tries at the end."""
+FROZEN = 3.0
+"""Seconds after which another member is asked to grant and to write."""
 FRESH = 10
 """A lease that was granted within this part of its time needs no heartbeat yet."""
 
@@ -133,9 +137,16 @@ class InEtcd:
             else:
                 return
         begun = time.monotonic()
-        self._lease = (self._gateway.send(leases.grant(self._ttl))).id
+        self._lease = (self._sent(leases.grant(self._ttl))).id
         self._alive_at = begun
         self._write()
+
+    def _sent(self, call: Call[T]) -> T:
+        """Sends what may be sent twice; when a member seems frozen, another one still has time to answer."""
+        if len(self._gateway.targets) > 1:
+            with contextlib.suppress(DeadlineExceeded, OutcomeUnknown):
+                return self._gateway.send(call, within=FROZEN)
+        return self._gateway.send(call)
 
     def _write(self, *, within: float | None = None) -> None:
         """Writes what is wanted, in one step. Nobody else writes these keys, so it may be written twice."""
@@ -144,9 +155,10 @@ class InEtcd:
             for key, value in self._wanted().items()
         ]
         if len(operations) == 1 and isinstance(operations[0], kv.Put):
-            self._gateway.send(kv.put(operations[0], repeat=Repeat.IDEMPOTENT), within=within)
+            call: Call[Any] = kv.put(operations[0], repeat=Repeat.IDEMPOTENT)
         else:
-            self._gateway.send(replace(kv.txn((), operations), repeat=Repeat.IDEMPOTENT), within=within)
+            call = replace(kv.txn((), operations), repeat=Repeat.IDEMPOTENT)
+        (self._sent(call) if within is None else self._gateway.send(call, within=within))
 
     # --- keeping ------------------------------------------------------------------------------------------
 

@@ -153,6 +153,10 @@ def test_the_same_id_replaces_the_registration(face, backend):
             for port in (8080, 8081):
                 await access.register_service("orders", "10.0.0.5", port, id="orders-1", **backend.settings())
                 assert await access.search_service("orders") == [("10.0.0.5", port)]
+            until = time.monotonic() + 2.5  # long enough for a look of whoever might want the former one back
+            while time.monotonic() < until:
+                assert await access.search_service("orders") == [("10.0.0.5", 8081)]
+                await face.sleep(0.1)
 
     face.run(story)
 
