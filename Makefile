@@ -1,5 +1,6 @@
 # make demo      the main job, against a real Consul agent          make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
+# make soak      50,000 random operations on the fake and a real agent
 #
 # All of them set themselves up: a virtual environment in .venv, and a real Consul in the user's cache folder.
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench clean
+.PHONY: demo test lint types faces check-faces pytest docs bench soak clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -30,6 +31,9 @@ pytest: .venv/dev
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests
 	$(BIN)/python -m pytest -q docs README.md
 
+soak: .venv/dev
+	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py
+
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
 
@@ -40,6 +44,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
+	$(BIN)/python benchmarks/balancing.py --write
 
 clean:
 	rm -rf .venv

@@ -30,8 +30,10 @@ def begin(namespace: dict[str, Any]) -> None:
     """An agent that CONSUL_HTTP_ADDR names, and an empty folder to be in."""
     stack = namespace["_page"] = contextlib.ExitStack()
     agent = stack.enter_context(ConsulAgent())
-    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address}))
-    stack.enter_context(contextlib.chdir(stack.enter_context(tempfile.TemporaryDirectory())))
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    # gunicorn puts its control socket at home.
+    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address, "HOME": folder}))
+    stack.enter_context(contextlib.chdir(folder))
 
 
 def end(namespace: dict[str, Any]) -> None:

@@ -12,7 +12,9 @@ TYPE_CHECKING = False  # as type checkers understand it; importing `typing` woul
 
 if TYPE_CHECKING:
     from consul_access._async.consul import AsyncConsulAccess as AsyncConsulAccess
+    from consul_access._async.discovery import AsyncDiscoveryTransport as AsyncDiscoveryTransport
     from consul_access._async.etcd import AsyncEtcdRegistry as AsyncEtcdRegistry
+    from consul_access._async.health import AsyncHealthChecks as AsyncHealthChecks
     from consul_access._async.keeper import AsyncKeeper as AsyncKeeper
     from consul_access._async.key_watching import AsyncKeyWatch as AsyncKeyWatch
     from consul_access._async.kubernetes import AsyncKubernetes as AsyncKubernetes
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from consul_access._async.resolver import AsyncResolver as AsyncResolver
     from consul_access._async.watching import AsyncWatch as AsyncWatch
     from consul_access._sync.consul import ConsulAccess as ConsulAccess
+    from consul_access._sync.discovery import DiscoveryTransport as DiscoveryTransport
     from consul_access._sync.etcd import EtcdRegistry as EtcdRegistry
+    from consul_access._sync.health import HealthChecks as HealthChecks
     from consul_access._sync.keeper import Keeper as Keeper
     from consul_access._sync.key_watching import KeyWatch as KeyWatch
     from consul_access._sync.kubernetes import Kubernetes as Kubernetes
@@ -79,6 +83,9 @@ if TYPE_CHECKING:
     from consul_access.etcd.kv import Get as Get
     from consul_access.etcd.kv import Put as Put
     from consul_access.etcd.settings import EtcdSettings as EtcdSettings
+    from consul_access.failures import InstancesFailed as InstancesFailed
+    from consul_access.failures import InstancesTimedOut as InstancesTimedOut
+    from consul_access.failures import InstancesUnreachable as InstancesUnreachable
     from consul_access.hooks import Exchange as Exchange
     from consul_access.models.address import Address as Address
     from consul_access.models.address import Target as Target
@@ -140,6 +147,10 @@ if TYPE_CHECKING:
     from consul_access.rules.balancing import RoundRobinBalancer as RoundRobinBalancer
     from consul_access.rules.balancing import StickyBalancer as StickyBalancer
     from consul_access.rules.balancing import WeightedBalancer as WeightedBalancer
+    from consul_access.rules.ejecting import EjectingBalancer as EjectingBalancer
+    from consul_access.rules.ejecting import EjectionPolicy as EjectionPolicy
+    from consul_access.rules.health import CheckResult as CheckResult
+    from consul_access.rules.health import HealthReport as HealthReport
     from consul_access.rules.heartbeats import Reaped as Reaped
     from consul_access.rules.keeping import KeeperEvent as KeeperEvent
     from consul_access.rules.keeping import KeeperState as KeeperState
@@ -152,7 +163,9 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "_async.consul": ("AsyncConsulAccess",),
+    "_async.discovery": ("AsyncDiscoveryTransport",),
     "_async.etcd": ("AsyncEtcdRegistry",),
+    "_async.health": ("AsyncHealthChecks",),
     "_async.keeper": ("AsyncKeeper",),
     "_async.key_watching": ("AsyncKeyWatch",),
     "_async.kubernetes": ("AsyncKubernetes", "AsyncKubernetesWatch"),
@@ -161,7 +174,9 @@ _ROOMS = {
     "_async.resolver": ("AsyncResolver",),
     "_async.watching": ("AsyncWatch",),
     "_sync.consul": ("ConsulAccess",),
+    "_sync.discovery": ("DiscoveryTransport",),
     "_sync.etcd": ("EtcdRegistry",),
+    "_sync.health": ("HealthChecks",),
     "_sync.keeper": ("Keeper",),
     "_sync.key_watching": ("KeyWatch",),
     "_sync.kubernetes": ("Kubernetes", "KubernetesWatch"),
@@ -213,6 +228,7 @@ _ROOMS = {
     ),
     "etcd.kv": ("Compare", "Delete", "Get", "Put"),
     "etcd.settings": ("EtcdSettings",),
+    "failures": ("InstancesFailed", "InstancesTimedOut", "InstancesUnreachable"),
     "hooks": ("Exchange",),
     "models.address": ("Address", "Target"),
     "models.catalog": ("AgentService", "CatalogEntry", "Check", "HealthEntry", "Node", "Weights"),
@@ -240,6 +256,7 @@ _ROOMS = {
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "registry": ("AsyncRegistry", "Registry"),
+    "rules.health": ("CheckResult", "HealthReport"),
     "rules.balancing": (
         "Balancer",
         "Dice",
@@ -254,6 +271,7 @@ _ROOMS = {
         "StickyBalancer",
         "WeightedBalancer",
     ),
+    "rules.ejecting": ("EjectingBalancer", "EjectionPolicy"),
     "rules.heartbeats": ("Reaped",),
     "rules.keeping": ("KeeperEvent", "KeeperState"),
     "rules.key_watching": ("KeyWatchState",),

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Once", "add", "leaving", "remove"]
+__all__ = ["Once", "add", "leaving", "remove", "settle"]
 
 Farewell = Callable[[float], None]
 """Ends one registration within so many seconds; never raises, and does nothing the second time."""
@@ -75,6 +75,12 @@ def add(key: object, farewell: Farewell) -> None:
 def remove(key: object) -> None:
     """It has ended in order; there is nothing left to do for it."""
     _net.farewells.pop(key, None)
+    if not _net.farewells:
+        _uninstall()
+
+
+def settle() -> None:
+    """Somebody has put our signal handlers back; they go, too, when there is nothing left to do."""
     if not _net.farewells:
         _uninstall()
 

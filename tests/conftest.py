@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.support.agents import ConsulAgent
 from tests.support.certificates import Authority
+from tests.support.counting import Counting
 from tests.support.etcd import OLDER, RELEASES, EtcdCluster, EtcdServer
 from tests.support.faces import Face
 from tests.support.scripted import ScriptedServer
@@ -58,6 +60,19 @@ def consul(shared_agent: ConsulAgent) -> Iterator[ConsulAgent]:
     shared_agent.clear()
     yield shared_agent
     shared_agent.clear()
+
+
+@pytest.fixture
+def counting(consul: ConsulAgent, record_property: Callable[[str, object], None]) -> Iterator[Counting]:
+    """A way to the agent that counts the deregistrations, and takes down what else was measured."""
+    proxy = Counting(consul)
+    proxy.told = record_property
+    thread = threading.Thread(target=proxy.server.serve_forever)
+    thread.start()
+    yield proxy
+    proxy.server.shutdown()
+    thread.join()
+    proxy.server.server_close()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ RULES: dict[str, str] = {
     r"async def": "def",
     r"async for": "for",
     r"await ": "",
+    r"\bAsyncByteStream\b": "SyncByteStream",
     r"\bAsync(?=[A-Z])": "",
     r"\b_Async(?=[A-Z])": "_",
     r"\b_async\b": "_sync",

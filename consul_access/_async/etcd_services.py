@@ -204,6 +204,7 @@ class AsyncEtcdServices:
             health=health,
             on_event=on_event,
             fail_fast=fail_fast,
+            shared=False,  # each process has a lease of its own, and one lease cannot hold what another one does
             transport=self._gateway.given,
         )
 

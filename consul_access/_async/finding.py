@@ -16,7 +16,6 @@ from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
-from consul_access.rules.balancing import Balancer, balancer_named
 from consul_access.rules.choosing import addresses_of, one_of
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from consul_access.models.explanation import Explanation
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
+    from consul_access.rules.balancing import Balancer
     from consul_access.rules.staleness import StalePolicy
 
 __all__ = ["AsyncFinding"]
@@ -76,6 +76,7 @@ class AsyncFinding(AsyncSending):
 
         Raises:
             NoInstances: no instance fits.
+            InvalidInput: the query cannot be right, or there is no such balancer.
         """
         found = await self.instances(name, **query)
         return one_of(found, name, query, balancer=balancer, key=key, dice=self._random)
@@ -280,10 +281,11 @@ class AsyncFinding(AsyncSending):
             background thread or task, and one blocking query for each (service, query).
 
         Raises:
-            InvalidInput: the query cannot be right.
+            InvalidInput: the query cannot be right, or there is no such balancer.
         """
         from consul_access._async.resolver import AsyncResolver
         from consul_access._live.reading import InstancesReading
+        from consul_access.rules.balancing import balancer_named
         from consul_access.rules.staleness import StalePolicy
 
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
@@ -25,6 +25,7 @@ __all__ = [
     "Slots",
     "Worker",
     "aside",
+    "at_once",
     "resolve",
     "settled",
     "shielded",
@@ -78,6 +79,19 @@ async def settled(value: T | Awaitable[T]) -> T:
     if not hasattr(value, "__await__"):  # asked on every call; inspect.isawaitable takes four times as long
         return value  # pyright: ignore[reportReturnType] - it is no awaitable
     return await cast("Awaitable[T]", value)
+
+
+async def at_once(functions: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """What they return, in their order, each in a task of its own. They must not raise."""
+    answers: dict[int, T] = {}
+
+    async def work(place: int) -> None:
+        answers[place] = await functions[place]()
+
+    async with anyio.create_task_group() as group:
+        for place in range(len(functions)):
+            group.start_soon(work, place)
+    return [answers[place] for place in range(len(functions))]
 
 
 async def aside(function: Callable[[], T]) -> T:
@@ -260,11 +274,12 @@ class Examiner:
         with anyio.fail_after(within):
             if inspect.iscoroutinefunction(self._function):
                 return await self._function()
-            return await settled(await anyio.to_thread.run_sync(self._plain, abandon_on_cancel=True))
+            (answer,) = await anyio.to_thread.run_sync(self._plain, abandon_on_cancel=True)
+            return await settled(answer)
 
-    def _plain(self) -> object:
+    def _plain(self) -> tuple[object]:  # wrapped: trio wants no coroutine out of a thread
         self._busy = True
         try:
-            return self._function()
+            return (self._function(),)
         finally:
             self._busy = False

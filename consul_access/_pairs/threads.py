@@ -9,7 +9,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -29,6 +29,7 @@ __all__ = [
     "Slots",
     "Worker",
     "aside",
+    "at_once",
     "resolve",
     "settled",
     "shielded",
@@ -108,6 +109,23 @@ def settled(value: T | Awaitable[T]) -> T:
     raise InvalidSettings(
         "an async function was given to a client for threads: use AsyncConsulAccess, or a plain function"
     )
+
+
+def at_once(functions: Sequence[Callable[[], T]]) -> list[T]:
+    """What they return, in their order, each in a thread of its own. They must not raise."""
+    answers: dict[int, T] = {}
+
+    def work(place: int) -> None:
+        answers[place] = functions[place]()
+
+    threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(1, len(functions))]
+    for thread in threads:
+        thread.start()
+    if functions:
+        work(0)
+    for thread in threads:
+        thread.join()
+    return [answers[place] for place in range(len(functions))]
 
 
 def aside(function: Callable[[], T]) -> T:
@@ -272,7 +290,9 @@ class Examiner:
 
     def __init__(self, function: Callable[[], T]) -> None:
         if inspect.iscoroutinefunction(function):
-            raise InvalidInput("health= is an async function: use AsyncConsulAccess, or a plain function")
+            raise InvalidInput(
+                f"{function!r} is an async function, which threads cannot ask: use AsyncConsulAccess, or a plain one"
+            )
         self._function = function
         self._asked: threading.Thread | None = None
 

@@ -141,6 +141,7 @@ class Announcing(Sending):
         health: Callable[[], object] | None = None,
         on_event: Callable[[KeeperEvent], object] | None = None,
         fail_fast: bool = True,
+        shared: bool = False,
         id: str | None = None,  # noqa: A002 - the registry's own word
         tags: Iterable[str] = (),
         meta: Mapping[str, str] | None = None,
@@ -174,6 +175,8 @@ class Announcing(Sending):
                 (critical), a status, or a pair of that and a text. One that raises or hangs counts as critical.
             on_event: called with a `KeeperEvent` at each change.
             fail_fast: False begins also while the agent does not answer, and registers as soon as it does.
+            shared: several processes of this machine, such as a server's workers behind one port, keep the registration
+                together: whoever ends before the last leaves it to the others.
 
         The others are those of `register_service`.
 
@@ -225,6 +228,7 @@ class Announcing(Sending):
             health=health,
             on_event=on_event,
             fail_fast=fail_fast,
+            shared=shared,
             transport=self._transport.given,
         )
 

@@ -17,7 +17,6 @@ from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
-from consul_access.rules.balancing import Balancer, balancer_named
 from consul_access.rules.choosing import addresses_of, one_of
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from consul_access.models.explanation import Explanation
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
+    from consul_access.rules.balancing import Balancer
     from consul_access.rules.staleness import StalePolicy
 
 __all__ = ["Finding"]
@@ -77,6 +77,7 @@ class Finding(Sending):
 
         Raises:
             NoInstances: no instance fits.
+            InvalidInput: the query cannot be right, or there is no such balancer.
         """
         found = self.instances(name, **query)
         return one_of(found, name, query, balancer=balancer, key=key, dice=self._random)
@@ -281,10 +282,11 @@ class Finding(Sending):
             background thread or task, and one blocking query for each (service, query).
 
         Raises:
-            InvalidInput: the query cannot be right.
+            InvalidInput: the query cannot be right, or there is no such balancer.
         """
         from consul_access._live.reading import InstancesReading
         from consul_access._sync.resolver import Resolver
+        from consul_access.rules.balancing import balancer_named
         from consul_access.rules.staleness import StalePolicy
 
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from consul_access import exits
-from consul_access._pairs.threads import Examiner, Flag, Worker, settled, shielded
+from consul_access._pairs.threads import Examiner, Flag, Worker, settled, shielded, sleep
 from consul_access._sync.place import Place, StillThere, Teller
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
 from consul_access.models.address import Address
@@ -24,6 +24,7 @@ from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval
 from consul_access.rules.reporting import report_of
 from consul_access.settings import ConsulSettings
+from consul_access.sharing import Rest, Share
 
 if TYPE_CHECKING:
     import httpx
@@ -63,6 +64,7 @@ class Keeper:
         health: Callable[[], object] | None,
         on_event: Callable[[KeeperEvent], object] | None,
         fail_fast: bool,
+        shared: bool,
         transport: httpx.BaseTransport | None,
     ) -> None:
         self._make_place = place
@@ -73,6 +75,9 @@ class Keeper:
         self._health = None if health is None else Examiner(health)
         self._on_event = on_event
         self._fail_fast = fail_fast
+        self._shared = shared
+        self._share: Share | None = None
+        self._others = False
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
@@ -161,12 +166,14 @@ class Keeper:
         self._ending = exits.Once()
         self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
         self._over = False
+        self._share = Share(f"{place.definition.id} at {self._settings.targets}") if self._shared else None
         self._process = os.getpid()  # from here on it can be stopped, also by another thread
         exits.add(self, self._farewell)
         try:
             self._first()
         except BaseException:
             exits.remove(self)
+            self._give_back()
             self._rule = Keeping.ended()  # it may be started once more
             self._place = None
             raise
@@ -184,7 +191,8 @@ class Keeper:
 
         Returns:
             True when it was removed; False when the agent had no such service any more, when it could not be reached
-            (the log says what happens then), and in a forked child, which owns nothing.
+            (the log says what happens then), when other processes keep it (`shared`), and in a forked child, which
+            owns nothing.
         """
         if self._place is None or self._process != os.getpid():
             return False
@@ -221,21 +229,27 @@ class Keeper:
     def _first(self) -> None:
         place = self._at()
         try:
+            if self._share is not None:
+                self._joins(self._share)
             self._registers()
         except (Unavailable, OutcomeUnknown) as error:
             if self._fail_fast:
-                place.take_back()
+                self._takes_back(place)
                 raise
             self._tell(self._rule.failed(Step.REGISTER, time.monotonic(), str(error)))
             return
         except BaseException as error:
             if not isinstance(error, ConsulAccessError):  # cancelled or interrupted: it may have been sent
                 with shielded():
-                    place.take_back()
+                    self._takes_back(place)
             raise
         if place.definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
             self._perform(Step.BEAT)
         self._perform(Step.CONFIRM)
+
+    def _takes_back(self, place: Place) -> None:
+        if not self._is_anothers():
+            place.take_back()
 
     def _run(self) -> None:
         try:
@@ -301,10 +315,14 @@ class Keeper:
     def _registers(self) -> None:
         """Registers, and takes it back when the end came meanwhile."""
         place = self._at()
+        if self._is_held_by_others():
+            self._ok()
+            self._tell(self._rule.registered(time.monotonic()))
+            return
         # A first registration ends what an earlier life may have left; a later one keeps an operator's maintenance.
         place.register(again=self._rule.registered_before)
         if self._over:
-            place.take_back()
+            self._takes_back(place)
             return
         self._ok()
         events = self._rule.registered(time.monotonic())
@@ -358,18 +376,25 @@ class Keeper:
         self._stopping.set()
         if self._worker is not None:  # one that waits for the agent ends with the registration
             self._worker.join(0.0 if self._watching else 0.1)
+        if self._is_anothers() and self._is_left_to_others():
+            self._is_over(self._rule.handed_over())
+            return False
         self._drained()
         removed, failure = False, ""
         try:
             removed = self._at().end(time.monotonic() + self._stop_timeout)
         except (ConsulAccessError, StillThere) as error:
             failure = f"{error}; {self._at().consequence()}"
+        self._is_over(self._rule.stopped(failure))
+        return removed
+
+    def _is_over(self, events: list[KeeperEvent]) -> None:
         self._at().leave()
-        self._tell(self._rule.stopped(failure))
+        self._tell(events)
+        self._give_back()
         self._kept.discard(self)
         exits.remove(self)
         self._ended.set()
-        return removed
 
     def _drained(self) -> None:
         """Takes the service out of every look-up while it still answers, and waits for the callers to notice."""
@@ -379,6 +404,8 @@ class Keeper:
         until = time.monotonic() + self._drain
         try:
             self._at().drain("draining before it is deregistered")
+        except NotFound:
+            pass  # nobody is sent here any more, and who has looked before still calls
         except ConsulAccessError as error:
             log.warning("%s could not be taken out of the look-ups before it ends: %s", self.id, error)
             return
@@ -386,10 +413,15 @@ class Keeper:
 
     def _farewell(self, within: float) -> None:
         """Deregisters when the process ends otherwise: by a connection of its own, since nothing else may still run."""
-        place = self._at()
         if self._process != os.getpid() or not self._ending.claim():
             return
         self._over = True
+        if not self._is_anothers():
+            self._deregisters(within)
+        self._give_back()
+
+    def _deregisters(self, within: float) -> None:
+        place = self._at()
         carried = cast("Any", self._transport)  # some httpx transports serve both faces
         if carried is not None and not hasattr(carried, "handle_request"):
             log.warning("%s is left registered: its transport works in an event loop only", self.id)
@@ -401,6 +433,51 @@ class Keeper:
             return
         except ConsulAccessError as error:
             log.warning("%s could not be deregistered: %s; %s", self.id, error, place.consequence())
+
+    # --- those who keep it, too ---------------------------------------------------------------------------
+
+    def _joins(self, share: Share) -> None:
+        """Takes part in what other processes keep. While the last of them is leaving, that is waited for."""
+        deadline = time.monotonic() + self._drain + self._stop_timeout
+        while (others := share.join()) is None and time.monotonic() < deadline:
+            sleep(0.05)
+        self._others = bool(others)
+
+    def _is_held_by_others(self) -> bool:
+        """Whether other processes have registered it already; writing it again would restart its checks."""
+        # What the first one finds may be left from a process that was killed, in the middle of its drain even.
+        if self._share is None or not (self._others or self._rule.registered_before):
+            return False
+        try:
+            return self._at().look() is None
+        except RequestRefused:  # it is not there, or the token may not read it
+            return False
+
+    def _is_anothers(self) -> bool:
+        """Whether other processes go on keeping it. If not, none begins to before `_give_back`."""
+        return self._share is not None and not self._share.leave()
+
+    def _is_left_to_others(self) -> bool:
+        """Goes on answering for a while, since all may have been told to end; until the last one has ended it, if so.
+
+        False when the others have gone meanwhile, such as killed: then it is ours to end, and in order.
+        """
+        until = time.monotonic() + self._drain
+        longest = until + self._drain + self._stop_timeout
+        seen_ending = False
+        while self._share is not None:
+            rest = self._share.rest()
+            if rest is Rest.GONE:
+                return seen_ending
+            seen_ending = seen_ending or rest is Rest.ENDING
+            limit = longest if rest is Rest.ENDING else until
+            if time.monotonic() >= limit or self._hurry.wait(min(0.05, limit - time.monotonic())):
+                break
+        return True
+
+    def _give_back(self) -> None:
+        if self._share is not None:
+            self._share.close()
 
     # --- who is told --------------------------------------------------------------------------------------
 

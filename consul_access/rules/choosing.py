@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from consul_access.errors import NoInstances
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
-from consul_access.rules.balancing import Balancer, balancer_named
-from consul_access.rules.balancing.protocol import Dice
+
+if TYPE_CHECKING:
+    from consul_access.rules.balancing import Balancer
+    from consul_access.rules.balancing.protocol import Dice
 
 __all__ = ["addresses_of", "one_of"]
 
@@ -50,6 +53,8 @@ def one_of(
     Raises:
         NoInstances: none can be called.
     """
+    from consul_access.rules.balancing import balancer_named  # a first look-up must stay light
+
     choose = balancer_named(balancer, dice) if isinstance(balancer, str) else balancer
     callable_ones = tuple(instance for instance in found if instance.is_callable)
     if not callable_ones:

@@ -58,9 +58,10 @@ class KeeperEvent:
 
     Args:
         kind: `registered`, `visible`, `unseen`, `missed`, `recovered`, `lost`, `registered_again`, `draining`,
-            `deregistered`, or `left_behind` (it could not be deregistered); with several addresses also `relocated` (it
-            goes on at another agent), `orphan_removed` (the copy at the former one is out of the catalog), and
-            `wrong_agent` (the agent behind the address is not the one it was registered at).
+            `deregistered`, `handed_over` (other processes go on keeping it), or `left_behind` (it could not be
+            deregistered); with several addresses also `relocated` (it goes on at another agent), `orphan_removed`
+            (the copy at the former one is out of the catalog), and `wrong_agent` (the agent behind the address is not
+            the one it was registered at).
         state: the state it led to.
         service_id: whose it is.
         cause: what the agent said, or what differs; empty when there is nothing to say.
@@ -278,6 +279,12 @@ class Keeping:
         self._due = {}
         self.state = KeeperState.STOPPED
         return [self._event("left_behind", failure) if failure else self._event("deregistered")]
+
+    def handed_over(self) -> list[KeeperEvent]:
+        """It has ended here; other processes go on keeping it."""
+        self._due = {}
+        self.state = KeeperState.STOPPED
+        return [self._event("handed_over")]
 
     def _answered(self) -> list[KeeperEvent]:
         missed, self.misses = self.misses, 0

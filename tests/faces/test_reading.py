@@ -14,6 +14,7 @@ from consul_access import (
     HealthPolicy,
     InvalidInput,
     NoInstances,
+    RoundRobinBalancer,
     UnknownDatacenter,
 )
 from consul_access.consul import catalog, health, status
@@ -312,5 +313,9 @@ def test_resolve_spreads_calls_over_all_instances(face, consul):
             assert seen == {1, 2, 3}
             with pytest.raises(InvalidInput, match="round_trip"):
                 await access.resolve("web", balancer="round_trip")
+            turns = RoundRobinBalancer()
+            assert sorted([(await access.resolve("web", balancer=turns)).port for _ in range(3)]) == [1, 2, 3]
+            kept = {(await access.resolve("web", balancer="sticky", key="user-7")).port for _ in range(10)}
+            assert len(kept) == 1
 
     face.run(story)

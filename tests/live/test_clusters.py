@@ -359,11 +359,16 @@ def test_n03_the_agents_node_name_is_reserved_by_its_former_self(told):
                 assert "node name is still taken" in next(event.cause for event in events if event.kind == "unseen")
 
 
+def _token_for_orders(server):
+    """A token, or nothing while the servers do not make any yet."""
+    status, made = server.request("PUT", "/v1/acl/token", {"ServiceIdentities": [{"ServiceName": "orders"}]})
+    return json.loads(made) if status == 200 else None
+
+
 def test_n03_the_agent_takes_it_and_the_servers_refuse_it_by_acl(told):
     with Cluster(client=True, acl=True) as cluster:
         agent, events = cluster.agent, []
-        _, made = cluster.servers[0].request("PUT", "/v1/acl/token", {"ServiceIdentities": [{"ServiceName": "orders"}]})
-        token = json.loads(made)
+        token = eventually(lambda: _token_for_orders(cluster.servers[0]), within=30, what="the servers make tokens")
         eventually(lambda: agent.request("GET", "/v1/agent/services", token=token["SecretID"])[0] == 200)
         cluster.servers[0].request("DELETE", f"/v1/acl/token/{token['AccessorID']}")
         with ConsulAccess(url=agent.url, token=token["SecretID"]) as access:

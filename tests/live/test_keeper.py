@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -24,11 +29,26 @@ from consul_access import (
     TtlCheck,
 )
 from tests.support.cutting import CuttingProxy
+from tests.support.waiting import eventually
 
 TTL = 3.0
 BEAT = TTL / 3
 AGENT = 0.6
 """What an agent needs besides: to start, and to pass a registration on."""
+
+
+ROOT = Path(__file__).parents[2]
+SHARING = """
+import sys
+from consul_access import ConsulAccess, TtlCheck
+events = []
+with ConsulAccess() as access, access.registered(
+    "orders", "127.0.0.1", 80, id="orders-1", check=TtlCheck(30), shared=True, on_event=events.append
+):
+    print("ready", flush=True)
+    sys.stdin.read()
+print(events[-1].kind, flush=True)
+"""
 
 
 def passing(agent, name="orders"):
@@ -306,13 +326,14 @@ def test_agent_frozen_and_thawed(face, agents, told):
 def test_connection_reset_at_every_byte_of_a_register_exchange(consul):
     cut, complete, quick = 0, False, RetryPolicy(base=0.001)
     while not complete:
-        cut += 1
+        cut, exchanges = cut + 1, []
         with CuttingProxy(consul.port, cut) as proxy, ConsulAccess(url=proxy.url, retry=quick) as access:
+            access.on_exchange(exchanges.append)
             with access.registered("orders", port=8080, check=None, id="orders-1"):
                 assert passing(consul) == ["orders-1"], f"cut after {cut} bytes"
-                complete = not proxy.has_cut
+            complete = exchanges[0].operation == "agent.service.register" and exchanges[0].status == 200
         assert consul.read("/v1/agent/services") == {}, f"cut after {cut} bytes"
-    assert cut > 400
+    assert cut > 300  # request and answer
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])
@@ -534,6 +555,75 @@ def _check(agent):
 def _maintained(agent):
     check = agent.read("/v1/agent/checks").get("_service_maintenance:orders-1", {})
     return check.get("Status"), "orders-1" in agent.read("/v1/agent/services")
+
+
+def test_several_processes_keep_one_registration_together_and_the_last_one_ends_it(consul, tmp_path):
+    """A worker of a server is started as the others were, ended alone, killed; the service is there until the last."""
+    (tmp_path / "worker.py").write_text(SHARING)
+    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+
+    def begun():
+        command = [sys.executable, str(tmp_path / "worker.py")]
+        worker = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        workers.append(worker)
+        assert worker.stdout.readline() == "ready\n"
+        return worker
+
+    workers = []
+    try:
+        first = begun()
+        index = service_index(consul)
+        second, third, fourth = begun(), begun(), begun()
+        assert service_index(consul) == index  # the others wrote nothing
+        first.communicate("", timeout=20)
+        second.kill()
+        second.wait(20)
+        assert passing(consul) == ["orders-1"]
+        assert service_index(consul) == index
+        third.send_signal(signal.SIGTERM)
+        assert third.wait(20) == -signal.SIGTERM
+        assert passing(consul) == ["orders-1"]
+        output, _ = fourth.communicate("", timeout=20)
+        assert output.split() == ["deregistered"]
+        assert consul.read("/v1/agent/services") == {}
+        assert first.returncode == fourth.returncode == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def test_who_leaves_while_the_last_of_the_others_is_killed_ends_it_in_order(consul, tmp_path):
+    """Both were told to end; the one that was to do it did not come to it."""
+    (tmp_path / "worker.py").write_text(SHARING.replace("shared=True", "shared=True, drain=20"))
+    environ = os.environ | {"CONSUL_HTTP_ADDR": consul.address, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(tmp_path / "worker.py")]
+    workers = []
+    try:
+        for _ in range(2):
+            workers.append(
+                subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            assert workers[-1].stdout.readline() == "ready\n"
+        workers[0].stdin.close()
+        time.sleep(0.5)  # if it has not got there yet, it is the last at once, and does the same
+        assert passing(consul) == ["orders-1"]
+        workers[1].kill()
+        workers[1].wait(20)
+        eventually(lambda: passing(consul) == [], within=10, what="it is taken out of the look-ups")
+        assert "_service_maintenance:orders-1" in consul.read("/v1/agent/checks")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait(20)
+            worker.stdout.close()
+            worker.stdin.close()
+
+
+def service_index(agent):
+    """When the catalog's entry was last written."""
+    (entry,) = agent.read("/v1/catalog/service/orders")
+    return entry["ModifyIndex"]
 
 
 # --- waiting for changes at the agent ---------------------------------------------------------------------

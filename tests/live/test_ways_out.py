@@ -7,10 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -35,68 +32,6 @@ while True:
     time.sleep(60)
 """
 BEATING = 'ConsulAccess().registered("orders", port=8080, id="orders-1", check=TtlCheck(1))'
-
-
-class Counting:
-    """Passes requests on to an agent, and counts the deregistrations."""
-
-    def __init__(self, agent):
-        self.deregistrations = 0
-        self.refuse_next = False
-        self.held = threading.Event()
-        """Heartbeats are held back while it is not set."""
-        self.held.set()
-        self.holding = threading.Event()
-        self.may_pass = threading.Event()
-        self.may_pass.set()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _pass(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.path.startswith("/v1/agent/check/update/") and not outer.held.is_set():
-                    outer.holding.set()
-                    outer.held.wait(10)
-                if self.path.startswith("/v1/agent/service/deregister/"):
-                    outer.deregistrations += 1
-                    outer.may_pass.wait(5)
-                    if outer.refuse_next:
-                        outer.refuse_next = False
-                        self._answer(500, b"No cluster leader")
-                        return
-                connection = HTTPConnection("127.0.0.1", agent.port, timeout=60)
-                with contextlib.closing(connection):
-                    connection.request(self.command, self.path, body or None, {"Content-Type": "application/json"})
-                    answer = connection.getresponse()
-                    self._answer(answer.status, answer.read())
-
-            def _answer(self, status, body):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_PUT = _pass  # noqa: N815 - the names that http.server calls
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-
-
-@pytest.fixture
-def counting(consul):
-    proxy = Counting(consul)
-    thread = threading.Thread(target=proxy.server.serve_forever)
-    thread.start()
-    yield proxy
-    proxy.server.shutdown()
-    thread.join()
-    proxy.server.server_close()
 
 
 @contextlib.contextmanager

@@ -254,3 +254,10 @@ def test_a_check_that_is_gone_is_named():
 def test_tags_that_others_may_change_are_left_alone():
     free = ServiceDefinition(id="orders-1", name="orders", enable_tag_override=True)
     assert drift(free, AgentService.model_validate({"ID": "orders-1", "Service": "orders", "Tags": ["x"]}), {}) is None
+
+
+def test_a_registration_that_others_go_on_keeping_is_handed_over():
+    keeping = Keeping("orders-1", 5.0, spread=lambda low, _: low, now=0.0)
+    keeping.registered(0.0)
+    (event,) = keeping.handed_over()
+    assert (event.kind, event.state, keeping.next(1.0)) == ("handed_over", KeeperState.STOPPED, None)

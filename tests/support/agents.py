@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -13,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import trustme
 
+from tests.support.asking import Asking
 from tests.support.waiting import eventually
 from tools import servers
 from tools.ports import free_ports
@@ -24,7 +23,7 @@ from tools.ports import free_ports
 MASTER_TOKEN = "aaaaaaaa-0000-4000-8000-00000000c0de"
 
 
-class ConsulAgent:
+class ConsulAgent(Asking):
     """A real agent, ready to be used when the block begins.
 
     Args:
@@ -55,14 +54,6 @@ class ConsulAgent:
         self.host = "127.0.0.1"
         self.process: subprocess.Popen[bytes] | None = None
         self.port = self.https_port = 0
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.address}"
 
     @property
     def token(self) -> str | None:
@@ -138,36 +129,6 @@ class ConsulAgent:
         path = self.home / "log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def request(self, method: str, target: str, body: Any = None, *, token: str | None = None) -> tuple[int, str]:
-        """Status and text of a request that has nothing of ours in it, for setting up and looking behind."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
-        headers = {"X-Consul-Token": token or self.token or ""}
-        try:
-            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request(method, target, data, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode("utf-8", "replace")
-        finally:
-            connection.close()
-
-    def read(self, target: str) -> Any:
-        """A JSON answer."""
-        status, text = self.request("GET", target)
-        assert status == 200, text
-        return json.loads(text)
-
-    def register(self, name: str, *, id: str | None = None, **fields: Any) -> None:  # noqa: A002
-        """Registers a service behind our back. Fields are those of the agent, in lower case or as they are."""
-        body = {"Name": name, "ID": id or name} | {_camel(key): value for key, value in fields.items()}
-        status, text = self.request("PUT", "/v1/agent/service/register?replace-existing-checks=true", body)
-        assert status == 200, text
-
-    def clear(self) -> None:
-        """Forgets all services and ends the node's maintenance."""
-        for service_id in self.read("/v1/agent/services"):
-            self.request("PUT", f"/v1/agent/service/deregister/{quote(service_id, safe='')}")
-        self.request("PUT", "/v1/agent/maintenance?enable=false")
-
     def __enter__(self) -> Self:
         try:
             self.start()
@@ -221,10 +182,6 @@ class ConsulAgent:
             return status == 200 and "serfHealth" in text
         except OSError:
             return False
-
-
-def _camel(name: str) -> str:
-    return name if name[:1].isupper() else "".join(part.capitalize() for part in name.split("_"))
 
 
 def listens(port: int) -> bool:

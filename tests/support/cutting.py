@@ -40,6 +40,8 @@ class CuttingProxy:
             except OSError:
                 return
             far = socket.create_connection(("127.0.0.1", self._behind))
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open += [near, far]
             for source, sink in ((near, far), (far, near)):
                 thread = threading.Thread(target=self._pass, args=(source, sink, near, far))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import assert_type
+
+import httpx
 
 from consul_access import (
     Address,
     AsyncConsulAccess,
+    AsyncDiscoveryTransport,
     AsyncEtcdRegistry,
     AsyncKeeper,
     AsyncRegistration,
@@ -17,6 +21,9 @@ from consul_access import (
     CatalogEntry,
     CheckStatus,
     ConsulAccess,
+    DiscoveryTransport,
+    EjectingBalancer,
+    EjectionPolicy,
     Entries,
     EtcdRegistry,
     Explanation,
@@ -25,6 +32,7 @@ from consul_access import (
     HealthEntry,
     HealthPolicy,
     HttpCheck,
+    InstancesFailed,
     Keeper,
     KeeperState,
     KeyEvent,
@@ -38,12 +46,14 @@ from consul_access import (
     Registration,
     Registry,
     Resolver,
+    RoundRobinBalancer,
     ServiceInstance,
     ServiceSnapshot,
     ServicesSnapshot,
     StalePolicy,
     TtlCheck,
 )
+from consul_access.testing import FakeConsul
 
 
 def threads(access: ConsulAccess) -> None:
@@ -122,6 +132,15 @@ async def any_async_registry(registry: AsyncRegistry) -> Address:
     return await registry.resolve("web")
 
 
+def a_fake_serves_both_faces() -> None:
+    fake = FakeConsul("1.10", acl=True)
+    ConsulAccess(transport=fake.transport())
+    AsyncConsulAccess(transport=fake.transport())
+    fake.after(3).requests.lose_leader(for_=2)
+    with fake.serve() as server:
+        assert_type(server.url, str)
+
+
 async def both_fulfil_their_protocol(access: ConsulAccess, async_access: AsyncConsulAccess) -> None:
     any_registry(access)
     any_registry(EtcdRegistry())
@@ -170,3 +189,21 @@ async def async_keys(etcd: AsyncEtcdRegistry) -> None:
             assert_type(event, KeyEvent)
     async for snapshot in etcd.kubernetes.watch("default", "web"):
         assert_type(snapshot, KubernetesSnapshot)
+
+
+def by_name(access: ConsulAccess) -> None:
+    transport = DiscoveryTransport(access, balancer=RoundRobinBalancer, tags=["eu"], policy="any")
+    with httpx.Client(transport=transport) as client:
+        try:
+            client.get("http://orders/")
+        except InstancesFailed as error:
+            assert_type(error.failures[0].address, Address)
+    balancer = EjectingBalancer(RoundRobinBalancer(), time.monotonic, EjectionPolicy(failures=3))
+    with access.resolver("orders", balancer=balancer) as resolver:
+        assert_type(resolver.pick(key="user-7"), ServiceInstance)
+    DiscoveryTransport(access, host="mine")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def async_by_name(access: AsyncConsulAccess) -> None:
+    async with httpx.AsyncClient(transport=AsyncDiscoveryTransport(access)) as client:
+        await client.get("http://orders/")

@@ -20,23 +20,18 @@ class RoundRobinBalancer:
     A new list goes on where the old one was: whoever was next stays next, and newcomers have their turn after that.
     """
 
-    __slots__ = ("_dice", "_ring", "_turns")
+    __slots__ = ("_dice", "_round")
 
     def __init__(self, dice: Dice | None = None) -> None:
         self._dice = dice
-        self._ring: tuple[ServiceInstance, ...] = ()
-        self._turns: Iterator[ServiceInstance] = iter(())
+        self._round: tuple[tuple[ServiceInstance, ...], Iterator[ServiceInstance]] = (), iter(())
 
     def prepare(self, instances: tuple[ServiceInstance, ...]) -> Pick:
         """How to choose from this list, from now on."""
-        found = eligible(instances)
-        if self._ring:
-            self._ring = self._going_on(found)
-        else:
-            start = int(self._dice.random() * len(found)) if self._dice else 0
-            self._ring = found[start:] + found[:start]
-        self._turns = cycle(self._ring)
-        turn = self._turns.__next__  # one step in C, which no other thread can come between
+        ring = self._going_on(eligible(instances))
+        turns = cycle(ring)
+        self._round = ring, turns
+        turn = turns.__next__  # one step in C, which no other thread can come between
 
         def pick(key: str | None = None) -> ServiceInstance:
             return turn()
@@ -44,6 +39,9 @@ class RoundRobinBalancer:
         return pick
 
     def _going_on(self, found: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
-        upcoming = islice(self._turns, len(self._ring))
-        place = {identity(instance): number for number, instance in enumerate(upcoming)}
+        ring, turns = self._round
+        if not ring:
+            start = int(self._dice.random() * len(found)) if self._dice else 0
+            return found[start:] + found[:start]
+        place = {identity(instance): number for number, instance in enumerate(islice(turns, len(ring)))}
         return tuple(sorted(found, key=lambda instance: place.get(identity(instance), len(place))))

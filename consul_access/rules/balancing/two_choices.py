@@ -28,9 +28,6 @@ class _Load:
         self.calls = calls
         self.latency = 0.0
 
-    def cost(self) -> float:
-        return (self.latency + _ALMOST_NOTHING) * (len(self.calls) + 1)
-
 
 class PowerOfTwoBalancer:
     """Of two chosen by chance the one that promises to answer sooner.
@@ -71,7 +68,8 @@ class PowerOfTwoBalancer:
             one = int(chance() * number)
             load, weight, instance = known[one]
             other_load, other_weight, other = known[one - 1 - int(chance() * (number - 1))]
-            if load.cost() * other_weight <= other_load.cost() * weight:
+            cost = (load.latency + _ALMOST_NOTHING) * (len(load.calls) + 1) * other_weight
+            if cost <= (other_load.latency + _ALMOST_NOTHING) * (len(other_load.calls) + 1) * weight:
                 other_load.latency *= FORGETTING
                 return instance
             load.latency *= FORGETTING

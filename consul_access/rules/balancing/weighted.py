@@ -29,21 +29,21 @@ class WeightedBalancer:
     instances changes, a new list goes on where the old one was.
     """
 
-    __slots__ = ("_dice", "_ring", "_turns")
+    __slots__ = ("_dice", "_round")
 
     def __init__(self, dice: Dice | None = None) -> None:
         self._dice = dice
-        self._ring: tuple[ServiceInstance, ...] = ()
-        self._turns: Iterator[ServiceInstance] = iter(())
+        self._round: tuple[tuple[ServiceInstance, ...], Iterator[ServiceInstance]] = (), iter(())
 
     def prepare(self, instances: tuple[ServiceInstance, ...]) -> Pick:
         """How to choose from this list, from now on."""
         found = eligible(instances)
         weights = reduced([max(instance.weight, 0) or 1 for instance in found], max(LONGEST_ROUND, 8 * len(found)))
         ring = tuple(found[place] for place in smooth(weights))
-        self._ring = self._going_on(ring) or self._begun_anywhere(ring)
-        self._turns = cycle(self._ring)
-        turn = self._turns.__next__
+        ring = self._going_on(ring) or self._begun_anywhere(ring)
+        turns = cycle(ring)
+        self._round = ring, turns
+        turn = turns.__next__
 
         def pick(key: str | None = None) -> ServiceInstance:
             return turn()
@@ -52,10 +52,11 @@ class WeightedBalancer:
 
     def _going_on(self, ring: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
         """The same turns, from where they were; none when they are not the same."""
-        if Counter(map(identity, ring)) != Counter(map(identity, self._ring)):
+        before, turns = self._round
+        if Counter(map(identity, ring)) != Counter(map(identity, before)):
             return ()
         present = {identity(instance): instance for instance in ring}
-        return tuple(present[identity(instance)] for instance in islice(self._turns, len(ring)))
+        return tuple(present[identity(instance)] for instance in islice(turns, len(ring)))
 
     def _begun_anywhere(self, ring: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
         start = int(self._dice.random() * len(ring)) if self._dice else 0

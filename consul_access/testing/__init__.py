@@ -1,0 +1,45 @@
+"""What helps to test programs that announce and find services.
+
+Everything here is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from consul_access.testing.consul.clock import Clock as Clock
+    from consul_access.testing.consul.clock import RealClock as RealClock
+    from consul_access.testing.consul.clock import SimulatedClock as SimulatedClock
+    from consul_access.testing.consul.exchange import Answer as Answer
+    from consul_access.testing.consul.fake import FakeConsul as FakeConsul
+    from consul_access.testing.consul.faults import Faults as Faults
+    from consul_access.testing.consul.server import FakeServer as FakeServer
+    from consul_access.testing.consul.transport import FakeTransport as FakeTransport
+
+_ROOMS = {
+    "consul.clock": ("Clock", "RealClock", "SimulatedClock"),
+    "consul.exchange": ("Answer",),
+    "consul.fake": ("FakeConsul",),
+    "consul.faults": ("Faults",),
+    "consul.server": ("FakeServer",),
+    "consul.transport": ("FakeTransport",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [*_ROOM_OF]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'consul_access.testing' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"consul_access.testing.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

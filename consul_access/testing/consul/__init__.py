@@ -1,0 +1,1 @@
+"""A Consul made of memory."""

@@ -1,0 +1,1 @@
+"""The endpoints: one file a section of the HTTP API, one function an endpoint."""

@@ -1,0 +1,402 @@
+"""`FakeConsul`: an agent, or several, made of memory, for httpx in the same process or on a port for everybody."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from consul_access.errors import InvalidInput
+from consul_access.testing.consul.access import Policy, Token, parse_rules
+from consul_access.testing.consul.agent import Agent
+from consul_access.testing.consul.clock import Clock, RealClock
+from consul_access.testing.consul.cluster import Cluster
+from consul_access.testing.consul.course import AgentDown, Course
+from consul_access.testing.consul.dialect import Dialect
+from consul_access.testing.consul.exchange import Answer, Request
+from consul_access.testing.consul.faults import After, Faults
+from consul_access.testing.consul.front import Front
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from consul_access.testing.consul.probing import Prober
+    from consul_access.testing.consul.server import FakeServer
+    from consul_access.testing.consul.transport import FakeTransport
+
+__all__ = ["FakeConsul"]
+
+CONNECTION_LIMIT = 200
+
+
+class _Shared:
+    """What the agents of one cluster have in common besides the cluster: the clock, a lock, and who waits."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        self.cluster = cluster
+        self.clock = clock
+        self.changed = threading.Condition(threading.RLock())
+        self.wakers: set[Callable[[], None]] = set()
+        self.fakes: list[FakeConsul] = []
+        self.prober: Prober | None = None
+        self.told = 0
+        """The state that whoever waits has been woken for."""
+        clock.listen(self.tick)
+
+    def tick(self) -> None:
+        """Lets everything happen that is due."""
+        with self.changed:
+            now, before = self.clock.now(), self.cluster.changes
+            while (due := self.next_due()) is not None and due <= now:
+                self.cluster.advance(due)
+                for fake in self.fakes:
+                    fake.faults.advance(due)
+                self.cluster.changed()
+            self.cluster.advance(now)
+            if self.cluster.changes != before or not self.clock.passes_by_itself:
+                self.notify()
+
+    def next_due(self) -> float | None:
+        """When something happens of its own accord."""
+        dues = [self.cluster.next_due(), *(fake.faults.next_due() for fake in self.fakes)]
+        return min((due for due in dues if due is not None), default=None)
+
+    def notify(self) -> None:
+        """Wakes whoever waits."""
+        self.changed.notify_all()
+        for waker in tuple(self.wakers):
+            waker()
+
+
+class FakeConsul:
+    """The Consul HTTP API of services, checks and look-ups, with the texts, codes and headers of a chosen version.
+
+    It answers as real agents do; its contract tests are run against them too. Use it through
+    `ConsulAccess(transport=fake.transport())`, or let it serve on a port: `with FakeConsul().serve() as server`.
+
+    Args:
+        version: `1.8` (answers as 1.8.7), `1.10` (1.10.11), `1.21` (1.21.4), or a whole version.
+        acl: whether access is denied to whoever has no token; a text is the secret of the token that may do everything.
+        clock: a `SimulatedClock`, when time shall pass only as you say; the real time otherwise.
+        node: the name of the agent's node.
+        address: the address of the agent's node.
+        datacenter: its name.
+        run_checks: HTTP and TCP checks are really made, at the addresses that they name; otherwise they stay as they
+            were registered until `set_check`.
+        scripts: script and docker checks may be registered; they are never run.
+        seed: what ids and jitter are made from: the same seed gives the same.
+
+    Raises:
+        InvalidInput: there is no such version.
+    """
+
+    def __init__(
+        self,
+        version: str = "1.8",
+        *,
+        acl: bool | str = False,
+        clock: Clock | None = None,
+        node: str = "node-1",
+        address: str = "127.0.0.1",
+        datacenter: str = "dc1",
+        run_checks: bool = False,
+        scripts: bool = False,
+        seed: int = 0,
+    ) -> None:
+        clock = clock or RealClock()
+        cluster = Cluster(
+            Dialect.of(version),
+            datacenter=datacenter,
+            acl=bool(acl),
+            seed=seed,
+            now=clock.now(),
+            master=acl if isinstance(acl, str) else None,
+        )
+        self._set_up(_Shared(cluster, clock), Agent(cluster, node, address=address, is_server=True, scripts=scripts))
+        if run_checks:
+            self._run_checks()
+
+    def _set_up(self, shared: _Shared, agent: Agent) -> None:
+        self._shared = shared
+        self._agent = agent
+        self._front = Front(agent)
+        self._open = 0
+        self._servers: list[FakeServer] = []
+        self.faults = Faults(self)
+        shared.fakes.append(self)
+
+    def _run_checks(self) -> None:
+        from consul_access.testing.consul.probing import Prober
+
+        self._shared.prober = Prober(self)
+        self._agent.probes = self._shared.prober.start
+
+    # --- how to reach it ----------------------------------------------------------------------------------
+
+    def transport(self) -> FakeTransport:
+        """An httpx transport that ends here; it serves clients for threads, asyncio and trio alike."""
+        from consul_access.testing.consul.transport import FakeTransport
+
+        return FakeTransport(self)
+
+    def serve(self, port: int = 0, *, host: str = "127.0.0.1") -> FakeServer:
+        """A server on a port, for as long as its block lasts: `with fake.serve() as server: server.url`.
+
+        Args:
+            port: where; a free one by default.
+            host: the interface; only this machine by default.
+        """
+        from consul_access.testing.consul.server import FakeServer
+
+        return FakeServer(self, host, port)
+
+    def join(self, node: str, *, address: str = "127.0.0.1", scripts: bool = False, server: bool = False) -> FakeConsul:
+        """A further agent of the same cluster: with services of its own, and the same catalog.
+
+        Args:
+            node: the name of its node.
+            address: the address of its node.
+            scripts: script and docker checks may be registered there.
+            server: it is one of the servers.
+        """
+        with self.locked():
+            if any(agent.node.name == node for agent in self.cluster.agents):
+                raise InvalidInput(f"node={node!r} is there already; the name of a node is its own")
+            agent = Agent(self.cluster, node, address=address, is_server=server, scripts=scripts)
+            agent.probes = self._agent.probes
+            other = FakeConsul.__new__(FakeConsul)
+            FakeConsul._set_up(other, self._shared, agent)
+            self.notify()
+        return other
+
+    # --- what tests want to do to it ----------------------------------------------------------------------
+
+    @property
+    def node(self) -> str:
+        """The name of the agent's node."""
+        return self._agent.node.name
+
+    @property
+    def version(self) -> str:
+        """The version that it answers as."""
+        return self.cluster.dialect.text
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the agent runs."""
+        return self._agent.is_up
+
+    @property
+    def master_token(self) -> str | None:
+        """The secret of the token that may do everything; None without ACLs."""
+        return self.cluster.master if self.cluster.access.enabled else None
+
+    def after(self, number: float) -> After:
+        """Has something go wrong later: `fake.after(3).requests.lose_leader(for_=2)`."""
+        return self.faults.after(number)
+
+    def set_check(self, check_id: str, status: str, output: str = "") -> None:
+        """Makes a check of any kind turn out so, as if the agent had found it.
+
+        Raises:
+            InvalidInput: the agent has no such check, or there is no such status.
+        """
+        with self.locked():
+            held = self._agent.local.checks.get(check_id)
+            if held is None or status not in {"passing", "warning", "critical"}:
+                known = ", ".join(sorted(self._agent.local.checks))
+                raise InvalidInput(f"{check_id!r} cannot be {status!r}: the agent has {known or 'no checks'}")
+            self._agent.local.report(held, status, output, now=self.cluster.now, defer=self._agent.deferral())
+            self._agent.sync()
+            self.notify()
+
+    def token(self, rules: str) -> str:
+        """Makes a token that may do what these rules say, and returns its secret.
+
+        Args:
+            rules: as in a policy: `service "web" { policy = "write" } node_prefix "" { policy = "read" }`.
+        """
+        with self.locked():
+            secret = self.cluster.new_id()
+            made = Token(self.cluster.new_id(), secret, [self._policy(rules)], made_at=self.cluster.timestamp())
+            self.cluster.access.tokens[secret] = made
+        return secret
+
+    def accept_login(self, method: str, bearer: str, rules: str) -> None:
+        """From now on `/v1/acl/login` gives whoever shows this bearer token a Consul token with these rules."""
+        with self.locked():
+            self.cluster.access.logins[method, bearer] = self._policy(rules)
+
+    def revoke(self, secret: str) -> None:
+        """Forgets a token: `ACL not found` from now on."""
+        with self.locked():
+            self.cluster.access.tokens.pop(secret, None)
+            self.cluster.changed()
+            self.notify()
+
+    def _policy(self, rules: str) -> str:
+        access = self.cluster.access
+        if not access.enabled:
+            raise InvalidInput("tokens mean nothing to FakeConsul() without acl=True")
+        name = f"rules-{len(access.policies)}"
+        access.policies[name] = Policy(self.cluster.new_id(), name, rules, rules=parse_rules(rules))
+        return name
+
+    def kill(self) -> None:
+        """The agent ends without a word, as by SIGKILL: its node is seen to fail after 5.5 s of the fake's clock."""
+        self._end(self._agent.kill)
+
+    def leave(self) -> None:
+        """The agent ends in good order, as by SIGTERM: it leaves the catalog, blocking queries get nothing."""
+        self._end(self._agent.leave)
+
+    def start(self, *, keep: bool = True) -> None:
+        """Starts an agent again that has ended.
+
+        Args:
+            keep: with what was registered, or with nothing, as without its data directory.
+        """
+        with self.locked():
+            self._agent.start(keep=keep)
+            for server in self._servers:
+                server.listen()
+            self.notify()
+
+    def _end(self, how: Callable[[], None]) -> None:
+        with self.locked():
+            how()
+            for server in self._servers:
+                server.deafen()
+            self.notify()
+
+    def clear(self) -> None:
+        """Forgets all services and checks of this agent, and switches all faults off."""
+        self.faults.heal()
+        with self.locked():
+            for service_id in list(self._agent.local.services):
+                self._agent.local.remove_service(service_id)
+            for check_id in list(self._agent.local.checks):
+                self._agent.local.remove_check(check_id)
+            self._agent.sync()
+            self.notify()
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def request(
+        self, method: str, target: str, body: bytes = b"", *, token: str | None = None, timeout: float | None = None
+    ) -> Answer:
+        """Asks it something, past every client.
+
+        Args:
+            method: the verb.
+            target: path and query.
+            body: what is sent.
+            token: the secret to send it with.
+            timeout: real seconds to wait at most.
+
+        Raises:
+            TimeoutError: there was no answer by then.
+            ConnectionError: the agent is down, or a fault broke the connection.
+        """
+        headers = {"x-consul-token": token} if token else {}
+        with self.course(Request(method, target, headers, body)) as course:
+            answer = course.wait(timeout)
+        if answer.lost:
+            raise ConnectionResetError("the connection was reset")
+        return answer
+
+    @contextmanager
+    def course(self, request: Request, *, admitted: bool = False) -> Iterator[Course]:
+        """The course of one request, for whoever carries requests.
+
+        Args:
+            request: the request.
+            admitted: its connection has been counted already.
+
+        Raises:
+            ConnectionRefusedError: the agent is down.
+        """
+        if not self.is_up:
+            raise AgentDown("the agent is down")
+        counted = not admitted
+        is_over = counted and not self.admit()
+        try:
+            yield Course(self, self._front, request, too_many=is_over)
+        finally:
+            if counted and not is_over:
+                self.dismiss()
+
+    def admit(self) -> bool:
+        """Counts a connection; False when there are too many already."""
+        with self.locked():
+            if self._open >= min([CONNECTION_LIMIT, *self.faults.limits()]):
+                return False
+            self._open += 1
+            return True
+
+    def dismiss(self) -> None:
+        """Takes a connection off the count."""
+        with self.locked():
+            self._open -= 1
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> Cluster:
+        """The servers and all agents, as one state."""
+        return self._shared.cluster
+
+    @property
+    def agent(self) -> Agent:
+        """The agent's own state."""
+        return self._agent
+
+    @property
+    def shared(self) -> _Shared:
+        """The clock, the lock, and who waits."""
+        return self._shared
+
+    @property
+    def servers(self) -> list[FakeServer]:
+        """The servers that serve it now."""
+        return self._servers
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nothing else happens meanwhile; everything that is due has."""
+        with self._shared.changed:
+            self._shared.tick()
+            yield
+
+    def notify(self) -> None:
+        """Something has changed: wakes whoever waits."""
+        self.cluster.changed()
+        self._shared.notify()
+
+    def wake_others(self) -> None:
+        """Wakes whoever waits if a request has changed something."""
+        if self.cluster.changes != self._shared.told:
+            self._shared.told = self.cluster.changes
+            self._shared.notify()
+
+    def close(self) -> None:
+        """Ends what runs for it: servers, and checks that are being made."""
+        for server in tuple(self._servers):
+            server.close()
+        if self._shared.prober is not None:
+            self._shared.prober.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self.is_up else ", down"
+        wrong = f", {', '.join(self.faults.active)}" if self.faults.active else ""
+        return f"<FakeConsul {self.version} at {self.node}, {len(self._agent.local.services)} services{state}{wrong}>"
