@@ -69,8 +69,10 @@ class Backend:
 @pytest.fixture(params=["consul", OLDER, NEWER])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     if request.param == "consul":
-        agent: ConsulAgent = request.getfixturevalue("consul")
+        agent: ConsulAgent = request.getfixturevalue("shared_agent")
+        agent.clear()
         yield Backend("consul", agent)
+        agent.clear()
         return
     server: EtcdServer = request.getfixturevalue("etcd_servers")(request.param)
     server.clear()
