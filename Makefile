@@ -1,9 +1,9 @@
-# make demo      the main job, against a real Consul agent          make test     everything that must hold
+# make demo      the main job, as a story that needs no server      make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make soak      50,000 random operations on the fake and a real agent
 #
-# All of them set themselves up: a virtual environment in .venv, and a real Consul in the user's cache folder.
+# All of them set themselves up: a virtual environment in .venv, and for tests a real Consul in the user's cache folder.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ SOURCES := consul_access tests tools docs examples benchmarks
 .PHONY: demo test lint types faces check-faces pytest docs bench compat soak clean
 
 demo: .venv/demo
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m consul_access.testing.demo
 
 test: check-faces lint types pytest docs
 

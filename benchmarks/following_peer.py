@@ -125,8 +125,36 @@ def many_raw(host: str, port: int, number: int) -> None:
     asyncio.run(follow())
 
 
+def many_httpx(host: str, port: int, number: int) -> None:
+    import httpx
+
+    async def follow_one(client: httpx.AsyncClient, which: int, up: asyncio.Semaphore) -> None:
+        answer = await client.get(f"/v1/health/service/s{which}?passing=1")
+        up.release()
+        while True:
+            query = f"passing=1&index={answer.headers['x-consul-index']}&wait=60s"
+            answer = await client.get(f"/v1/health/service/s{which}?{query}")
+            told(answer.json()[0]["Service"]["Port"])
+
+    async def follow() -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", limits=limits, timeout=90) as client:
+            await client.get("/v1/status/leader")
+            before, begun = resident(), time.monotonic()
+            up = asyncio.Semaphore(0)
+            tasks = [asyncio.create_task(follow_one(client, which, up)) for which in range(number)]
+            for _ in tasks:
+                await up.acquire()
+            took = time.monotonic() - begun
+            await asyncio.sleep(0.5)
+            print(took, (resident() - before) / number, flush=True)
+            await asyncio.gather(*tasks)
+
+    asyncio.run(follow())
+
+
 ONE = {"raw": raw, "ours": ours, "ours-async": ours_async, "py-consul": py_consul}
-MANY = {"raw": many_raw, "ours-async": many_ours}
+MANY = {"raw": many_raw, "ours-async": many_ours, "httpx-async": many_httpx}
 
 if __name__ == "__main__":
     client, host, port, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

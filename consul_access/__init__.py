@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from consul_access.models.progress import Progress as Progress
     from consul_access.models.progress import ProgressKind as ProgressKind
     from consul_access.models.query import Query as Query
+    from consul_access.models.query import RegistryQuery as RegistryQuery
     from consul_access.models.snapshot import Changed as Changed
     from consul_access.models.snapshot import Diff as Diff
     from consul_access.models.snapshot import ServiceSnapshot as ServiceSnapshot
@@ -266,7 +267,7 @@ _ROOMS = {
     "models.kubernetes": ("KubernetesInstance", "KubernetesService", "KubernetesSnapshot", "Readiness"),
     "models.meta": ("Entries", "QueryMeta"),
     "models.progress": ("Progress", "ProgressKind"),
-    "models.query": ("Query",),
+    "models.query": ("Query", "RegistryQuery"),
     "models.snapshot": ("Changed", "Diff", "ServiceSnapshot", "ServicesSnapshot"),
     "models.status": ("CheckStatus", "HealthPolicy"),
     "models.sync": ("LeftOut", "SyncEvent", "SyncInstance", "SyncList", "SyncPlan", "SyncRules", "SyncState"),

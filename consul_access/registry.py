@@ -7,23 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
+from consul_access.models.progress import Progress
+from consul_access.models.snapshot import ServiceSnapshot
+from consul_access.models.status import HealthPolicy
+from consul_access.rules.balancing import Balancer
+from consul_access.rules.keeping import KeeperEvent, KeeperState
+from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access.models.sync import SyncList, SyncRules
 
 __all__ = [
+    "AsyncKeeperHandle",
     "AsyncRegistrationHandle",
     "AsyncRegistry",
+    "AsyncResolverHandle",
     "AsyncSyncListing",
     "AsyncSyncSource",
+    "AsyncWatchHandle",
+    "KeeperHandle",
     "RegistrationHandle",
     "Registry",
+    "ResolverHandle",
     "SyncListing",
     "SyncSource",
+    "WatchHandle",
 ]
 
 
@@ -41,6 +53,57 @@ class RegistrationHandle(Protocol):
 
 
 @runtime_checkable
+class KeeperHandle(RegistrationHandle, Protocol):
+    """One registration that is kept true until its block ends."""
+
+    @property
+    def state(self) -> KeeperState: ...
+
+    @property
+    def re_registrations(self) -> int: ...
+
+    def start(self) -> Self: ...
+
+    def stop(self, *, hurry: bool = False) -> bool: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+@runtime_checkable
+class WatchHandle(Protocol):
+    """Snapshots of a service, one whenever something has changed."""
+
+    def __iter__(self) -> Self: ...
+
+    def __next__(self) -> ServiceSnapshot: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class ResolverHandle(Protocol):
+    """A local list of a service's instances that follows every change."""
+
+    def pick(self, key: str | None = None) -> ServiceInstance: ...
+
+    def instances(self) -> Sequence[ServiceInstance]: ...
+
+    def snapshot(self) -> ServiceSnapshot: ...
+
+    def wait_ready(self, timeout: float = 30.0, *, at_least: int = 1) -> Sequence[ServiceInstance]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+@runtime_checkable
 class Registry(Protocol):
     """Announces services and finds them, for threads."""
 
@@ -55,22 +118,98 @@ class Registry(Protocol):
         meta: Mapping[str, str] | None = None,
     ) -> RegistrationHandle: ...
 
+    def registered(
+        self,
+        name: str,
+        address: str | None = None,
+        port: int | None = None,
+        *,
+        drain: float = 0.0,
+        stop_timeout: float = 5.0,
+        on_event: Callable[[KeeperEvent], object] | None = None,
+        fail_fast: bool = True,
+        id: str | None = None,  # noqa: A002
+        tags: Iterable[str] = (),
+        meta: Mapping[str, str] | None = None,
+    ) -> KeeperHandle: ...
+
     def deregister_service(self, service_id: str) -> bool: ...
 
-    def search_service(self, name: str) -> list[Address]: ...
+    def search_service(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> list[Address]: ...
 
-    def resolve(self, name: str) -> Address: ...
+    def resolve(
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "random",
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Address: ...
 
-    def instances(self, name: str) -> Sequence[ServiceInstance]: ...
+    def instances(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Sequence[ServiceInstance]: ...
 
     def services(self) -> Mapping[str, list[str]]: ...
+
+    def wait_for(
+        self,
+        name: str,
+        *,
+        at_least: int = 1,
+        timeout: float = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Sequence[ServiceInstance]: ...
+
+    def watch(
+        self,
+        name: str,
+        *,
+        raise_errors: bool = False,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> WatchHandle: ...
+
+    def resolver(
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "round_robin",
+        stale: StalePolicy | None = None,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> ResolverHandle: ...
 
     def close(self) -> None: ...
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 
@@ -88,6 +227,57 @@ class AsyncRegistrationHandle(Protocol):
 
 
 @runtime_checkable
+class AsyncKeeperHandle(AsyncRegistrationHandle, Protocol):
+    """One registration that is kept true until its block ends."""
+
+    @property
+    def state(self) -> KeeperState: ...
+
+    @property
+    def re_registrations(self) -> int: ...
+
+    async def start(self) -> Self: ...
+
+    async def stop(self, *, hurry: bool = False) -> bool: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+@runtime_checkable
+class AsyncWatchHandle(Protocol):
+    """Snapshots of a service, one whenever something has changed."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> ServiceSnapshot: ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class AsyncResolverHandle(Protocol):
+    """A local list of a service's instances that follows every change."""
+
+    def pick(self, key: str | None = None) -> ServiceInstance: ...
+
+    def instances(self) -> Sequence[ServiceInstance]: ...
+
+    def snapshot(self) -> ServiceSnapshot: ...
+
+    async def wait_ready(self, timeout: float = 30.0, *, at_least: int = 1) -> Sequence[ServiceInstance]: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+@runtime_checkable
 class AsyncRegistry(Protocol):
     """Announces services and finds them, for tasks."""
 
@@ -102,22 +292,98 @@ class AsyncRegistry(Protocol):
         meta: Mapping[str, str] | None = None,
     ) -> AsyncRegistrationHandle: ...
 
+    def registered(
+        self,
+        name: str,
+        address: str | None = None,
+        port: int | None = None,
+        *,
+        drain: float = 0.0,
+        stop_timeout: float = 5.0,
+        on_event: Callable[[KeeperEvent], object] | None = None,
+        fail_fast: bool = True,
+        id: str | None = None,  # noqa: A002
+        tags: Iterable[str] = (),
+        meta: Mapping[str, str] | None = None,
+    ) -> AsyncKeeperHandle: ...
+
     async def deregister_service(self, service_id: str) -> bool: ...
 
-    async def search_service(self, name: str) -> list[Address]: ...
+    async def search_service(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> list[Address]: ...
 
-    async def resolve(self, name: str) -> Address: ...
+    async def resolve(
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "random",
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Address: ...
 
-    async def instances(self, name: str) -> Sequence[ServiceInstance]: ...
+    async def instances(
+        self,
+        name: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Sequence[ServiceInstance]: ...
 
     async def services(self) -> Mapping[str, list[str]]: ...
+
+    async def wait_for(
+        self,
+        name: str,
+        *,
+        at_least: int = 1,
+        timeout: float = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Sequence[ServiceInstance]: ...
+
+    def watch(
+        self,
+        name: str,
+        *,
+        raise_errors: bool = False,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> AsyncWatchHandle: ...
+
+    def resolver(
+        self,
+        name: str,
+        *,
+        balancer: str | Balancer = "round_robin",
+        stale: StalePolicy | None = None,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> AsyncResolverHandle: ...
 
     async def aclose(self) -> None: ...
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
 
 

@@ -121,7 +121,15 @@ FACES = [
 ]
 AT_ONCE = {
     AsyncConsulAccess: {"on_exchange", "registered", "watch", "watch_services", "on_change", "resolver"},
-    AsyncEtcdRegistry: {"on_exchange", "watch_key", "watch_prefix"},
+    AsyncEtcdRegistry: {
+        "on_exchange",
+        "watch_key",
+        "watch_prefix",
+        "registered",
+        "watch",
+        "on_change",
+        "resolver",
+    },
     AsyncKubernetes: {"watch", "listing"},
     AsyncCatalogSync: {"approve"},
     AsyncResolver: {"pick", "instances", "snapshot", "started", "report"},

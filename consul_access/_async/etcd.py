@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from consul_access._async.etcd_services import AsyncEtcdServices
 from consul_access._async.gateway import AsyncGateway
 from consul_access._async.key_watching import AsyncKeyWatch
-from consul_access._async.keys import AsyncKeyReader
 from consul_access._async.lease import AsyncLease
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
@@ -36,8 +36,8 @@ __all__ = ["AsyncEtcdRegistry"]
 T = TypeVar("T")
 
 
-class AsyncEtcdRegistry:
-    """Reads, writes and watches keys at etcd, by way of its JSON gateway.
+class AsyncEtcdRegistry(AsyncEtcdServices):
+    """Registers services at etcd and finds them, and reads, writes and watches keys, by way of its JSON gateway.
 
     Args:
         host: a member's host name or IP address; `127.0.0.1` by default.
@@ -54,6 +54,12 @@ class AsyncEtcdRegistry:
         discover: whether to use the cluster's other members as well; they are asked for before the first call.
         allow_kubernetes_writes: whether keys below `/registry/` may be written and deleted, past all of Kubernetes'
             own checks.
+        prefix: what the keys of the registry's services begin with; it ends in a slash.
+        ttl: whole seconds, 15 by default and 2 at least, after which a registration ends that is not kept alive. It is
+            kept alive at a third of that.
+        codec: the format of the registry's keys and values: `native`, `go_naming` (Go's gRPC resolver) or `kratos`.
+        also_write: further formats that registrations are written in, in the same step, each with its prefix:
+            `{"go_naming": "/grpc/"}`.
         transport: an httpx transport to send with (a mock, a proxy) instead of connections of our own.
         settings: everything at once, instead of the arguments above.
 
@@ -81,10 +87,14 @@ class AsyncEtcdRegistry:
         retry: RetryPolicy | None = None,
         discover: bool | None = None,
         allow_kubernetes_writes: bool | None = None,
+        prefix: str | None = None,
+        ttl: int | None = None,
+        codec: str | None = None,
+        also_write: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         settings: EtcdSettings | None = None,
     ) -> None:
-        self.settings = _settings(
+        chosen = _settings(
             settings,
             host=host,
             port=port,
@@ -99,9 +109,12 @@ class AsyncEtcdRegistry:
             retry=retry,
             discover=discover,
             allow_kubernetes_writes=allow_kubernetes_writes,
+            prefix=prefix,
+            ttl=ttl,
+            codec=codec,
+            also_write=also_write,
         )
-        self._gateway = AsyncGateway(self.settings, transport=transport)
-        self._reader = AsyncKeyReader(self._gateway)
+        super().__init__(AsyncGateway(chosen, transport=transport), chosen)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -358,7 +371,11 @@ class AsyncEtcdRegistry:
             refuse_kubernetes(key_bytes(key), end, self.settings.kubernetes_prefix)
 
     async def aclose(self) -> None:
-        """Closes every connection; watches end, and calls under way end with `ClientClosed`."""
+        """Ends what it keeps registered, watches and resolvers, and closes every connection.
+
+        Calls under way end with `ClientClosed`.
+        """
+        await self._end_services()
         await self._gateway.aclose()
 
     async def __aenter__(self) -> Self:

@@ -74,6 +74,8 @@ class AsyncKeyWatch:
         self._renewed = self._renewing = self._doubted = False
         self._token: str | None = None
         self._told = start
+        self._why = ""
+        self._heard_at = self._since
 
     # --- for users ----------------------------------------------------------------------------------------
 
@@ -86,6 +88,16 @@ class AsyncKeyWatch:
     def suspended_for(self) -> float:
         """Seconds for which no member could be watched; 0 while one is."""
         return time.monotonic() - self._since if self._state is KeyWatchState.SUSPENDED else 0.0
+
+    @property
+    def reason(self) -> str:
+        """What the last stream ended with, or why none could be opened."""
+        return self._why
+
+    @property
+    def heard_at(self) -> float:
+        """When the member was last known to be there, on the clock of `time.monotonic()`."""
+        return self._heard_at
 
     @property
     def pending(self) -> int:
@@ -202,6 +214,8 @@ class AsyncKeyWatch:
         except TimeoutError:
             if not await self._gateway.is_alive(opened.target, self._quiet / 2):
                 await self._lose(opened, "the member says nothing any more", distrust=True)
+            else:
+                self._heard_at = time.monotonic()
             return
         except Broken as broken:
             await self._lose(opened, str(broken.error), distrust=True)
@@ -209,6 +223,7 @@ class AsyncKeyWatch:
         except BadAnswer:
             await self._drop()
             raise
+        self._heard_at = time.monotonic()
         for line in lines:
             if not await self._take(opened, line):
                 return
@@ -261,6 +276,7 @@ class AsyncKeyWatch:
 
     def _broke(self, why: str, *, again_at_once: bool = False) -> None:
         log.log(logging.DEBUG if again_at_once else logging.INFO, "the watch will be opened again: %s", why)
+        self._why = why
         self._failures = 0 if again_at_once else self._failures + 1
         self._become(KeyWatchState.SUSPENDED)
 

@@ -20,7 +20,7 @@ from consul_access.rules.comparing import distinct
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
-    from consul_access._live.reading import InstancesReading
+    from consul_access._live.reading import Snapping
     from consul_access.disk import Shelf
     from consul_access.rules.balancing import Pick
 
@@ -42,7 +42,7 @@ class AsyncResolver:
     def __init__(
         self,
         engine: AsyncEngine,
-        reading: InstancesReading,
+        reading: Snapping[ServiceSnapshot],
         *,
         balancer: Balancer,
         stale: StalePolicy,

@@ -18,7 +18,7 @@ from consul_access.tokens import TokenSource
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["make_hub"]
+__all__ = ["for_tasks", "make_hub"]
 
 log = logging.getLogger("consul_access")
 
@@ -46,7 +46,7 @@ def make_hub(
         max_connections=settings.watch_connections,
         timeouts=replace(limits, total=max(WHOLE, limits.total)),
     )
-    transport = AsyncTransport(own, meaning=texts.meaning, transport=_for_tasks(given, settings.watch_connections))
+    transport = AsyncTransport(own, meaning=texts.meaning, transport=for_tasks(given, settings.watch_connections))
     transport.add_hook(tell)
     return Hub(
         transport,
@@ -57,7 +57,13 @@ def make_hub(
     )
 
 
-def _for_tasks(given: Any, places: int) -> httpx.AsyncBaseTransport | None:
+def for_tasks(given: Any, places: int) -> httpx.AsyncBaseTransport | None:
+    """A given transport of either face, for tasks.
+
+    Args:
+        given: the transport; None for none.
+        places: requests that may wait at once, when it is one for threads.
+    """
     if given is None or hasattr(given, "handle_async_request"):
         found: httpx.AsyncBaseTransport | None = given
         return found

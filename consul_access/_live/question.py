@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import CancelScope
 
-from consul_access._live.reading import Key, Reading
+from consul_access._live.reading import Key, Reading, Snapping
 from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError
 from consul_access.models.meta import QueryMeta
 from consul_access.rules.blocking import Ask, BlockingQuery, silence_allowed
 from consul_access.rules.guarding import Guard, Verdict
 
-__all__ = ["Listener", "Question"]
+__all__ = ["Driver", "Known", "Listener", "Question"]
 
 log = logging.getLogger("consul_access")
 
@@ -36,103 +36,33 @@ class Listener:
     over: Callable[[], None]
 
 
-class Question:
-    """One question and its answers.
+class Known:
+    """What is known about one question, and who is told.
 
     Args:
         reading: the question.
-        rule: when it is asked.
-        read_timeout: seconds of silence that every call allows; what a blocking query needs comes on top.
     """
 
-    __slots__ = (
-        "_read_timeout",
-        "believed_index",
-        "busy",
-        "error",
-        "guard",
-        "latest",
-        "listeners",
-        "reading",
-        "refused_token",
-        "rule",
-        "scope",
-        "turn",
-    )
+    __slots__ = ("error", "guard", "latest", "listeners", "reading")
 
-    def __init__(self, reading: Reading[Any], rule: BlockingQuery, read_timeout: float) -> None:
-        self.reading = reading
-        self.rule = rule
+    def __init__(self, reading: Snapping[Any]) -> None:
+        self.reading: Any = reading
         self.guard = Guard()
         self.latest: Any = reading.blank
-        self.believed_index = 0
         self.error: ConsulAccessError | None = None
         self.listeners: tuple[Listener, ...] = ()
-        self.busy = False
-        self.turn = 0
-        self.scope: CancelScope | None = None
-        self.refused_token: int | None = None
-        self._read_timeout = read_timeout
 
     @property
     def key(self) -> Key:
         """Equal for equal questions."""
-        return self.reading.key
-
-    @property
-    def waits(self) -> bool:
-        """Whether it will wait at the agent when it is asked next."""
-        return self.rule.index > 0 and not self.guard.is_holding
-
-    def asking(self, ask: Ask, *, consistent: bool = False) -> Call[Any]:
-        """The call for one request."""
-        call = self.reading.call
-        pairs = call.query
-        if consistent:
-            pairs = tuple(pair for pair in pairs if pair[0] not in {"stale", "cached", "consistent"})
-            pairs = (*pairs, ("consistent", None))
-        if ask.index is None:
-            return replace(call, query=pairs)
-        waiting = ("index", str(ask.index)), ("wait", f"{ask.wait * 1000:.0f}ms")
-        patience = silence_allowed(ask.wait) - self._read_timeout
-        return replace(call, query=(*pairs, *waiting), patience=patience)
+        key: Key = self.reading.key
+        return key
 
     @property
     def subject(self) -> str:
         """Whom it concerns, for a person to read."""
-        call = self.reading.call
-        return call.subject or call.name
-
-    def judge(self, value: Any, reply: Reply, *, confirmed: bool) -> Verdict:
-        """What to do with an answer."""
-        index = QueryMeta(reply.headers).index
-        # After an outage it may be another registry that answers, with whatever index.
-        restarted = not index or index < self.believed_index or self.rule.is_failing or self.guard.is_holding
-        before = len(self.reading.value(self.latest))
-        return self.guard.judge(before, len(value), restarted=restarted, confirmed=confirmed, now=time.monotonic())
-
-    def believe(self, value: Any, reply: Reply, *, shared: bool, reason: str) -> bool:
-        """The answer is what is known from now on; whether that is news."""
-        now = time.monotonic()
-        index = QueryMeta(reply.headers).index
-        same = self.latest.source in {"live", "memory"} and self.reading.same(self.reading.value(self.latest), value)
-        self.rule.answered(index, changed=not same, now=now)
-        self.believed_index = index or 0
-        self.error = None
-        self.refused_token = None
-        fields = {} if same else self.reading.fields(value)
-        self.latest = replace(
-            self.latest,
-            **fields,
-            index=index,
-            source="live",
-            answered_at=now,
-            stale_since=None,
-            stale_at=None,
-            reason=reason,
-            shared=shared,
-        )
-        return not same
+        subject: str = self.reading.subject
+        return subject
 
     def doubt(self, reason: str, error: ConsulAccessError | None = None) -> None:
         """What is known cannot be confirmed at the moment."""
@@ -166,3 +96,94 @@ class Question:
     def forget(self, listener: Listener) -> None:
         """Does not tell it any more."""
         self.listeners = tuple(other for other in self.listeners if other is not listener)
+
+
+class Driver(Protocol):
+    """What drives the questions of one client, in one event loop."""
+
+    def listen(self, reading: Any, listener: Listener, /) -> Known | None:
+        """Has a listener told what is known, and whatever changes; None when it is all over."""
+        ...
+
+    def forget(self, known: Any, listener: Listener, /) -> None:
+        """The listener does not want to know any more."""
+        ...
+
+    def close(self) -> None:
+        """Ends it all."""
+        ...
+
+    async def run(self) -> None:
+        """Goes on until it is closed."""
+        ...
+
+
+class Question(Known):
+    """One question that is asked again and again.
+
+    Args:
+        reading: the question.
+        rule: when it is asked.
+        read_timeout: seconds of silence that every call allows; what a blocking query needs comes on top.
+    """
+
+    __slots__ = ("_read_timeout", "believed_index", "busy", "refused_token", "rule", "scope", "turn")
+
+    def __init__(self, reading: Reading[Any], rule: BlockingQuery, read_timeout: float) -> None:
+        super().__init__(reading)
+        self.rule = rule
+        self.believed_index = 0
+        self.busy = False
+        self.turn = 0
+        self.scope: CancelScope | None = None
+        self.refused_token: int | None = None
+        self._read_timeout = read_timeout
+
+    @property
+    def waits(self) -> bool:
+        """Whether it will wait at the agent when it is asked next."""
+        return self.rule.index > 0 and not self.guard.is_holding
+
+    def asking(self, ask: Ask, *, consistent: bool = False) -> Call[Any]:
+        """The call for one request."""
+        call: Call[Any] = self.reading.call
+        pairs = call.query
+        if consistent:
+            pairs = tuple(pair for pair in pairs if pair[0] not in {"stale", "cached", "consistent"})
+            pairs = (*pairs, ("consistent", None))
+        if ask.index is None:
+            return replace(call, query=pairs)
+        waiting = ("index", str(ask.index)), ("wait", f"{ask.wait * 1000:.0f}ms")
+        patience = silence_allowed(ask.wait) - self._read_timeout
+        return replace(call, query=(*pairs, *waiting), patience=patience)
+
+    def judge(self, value: Any, reply: Reply, *, confirmed: bool) -> Verdict:
+        """What to do with an answer."""
+        index = QueryMeta(reply.headers).index
+        # After an outage it may be another registry that answers, with whatever index.
+        restarted = not index or index < self.believed_index or self.rule.is_failing or self.guard.is_holding
+        before = len(self.reading.value(self.latest))
+        return self.guard.judge(before, len(value), restarted=restarted, confirmed=confirmed, now=time.monotonic())
+
+    def believe(self, value: Any, reply: Reply, *, shared: bool, reason: str) -> bool:
+        """The answer is what is known from now on; whether that is news."""
+        now = time.monotonic()
+        index = QueryMeta(reply.headers).index
+        same = self.latest.source in {"live", "memory"} and self.reading.same(self.reading.value(self.latest), value)
+        self.rule.answered(index, changed=not same, now=now)
+        self.believed_index = index or 0
+        self.error = None
+        self.refused_token = None
+        fields = {} if same else self.reading.fields(value)
+        self.latest = replace(
+            self.latest,
+            **fields,
+            index=index,
+            source="live",
+            answered_at=now,
+            stale_since=None,
+            stale_at=None,
+            reason=reason,
+            shared=shared,
+        )
+        return not same

@@ -17,25 +17,23 @@ from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
 from consul_access.rules.comparing import difference
 from consul_access.rules.filtering import admits, asked_of_agent
 
-__all__ = ["InstancesReading", "Key", "Reading", "ServicesReading"]
+__all__ = ["InstancesReading", "Key", "Reading", "ServicesReading", "Snapping"]
 
 S = TypeVar("S", ServiceSnapshot, ServicesSnapshot)
 
 Key = tuple[object, ...]
 
 
-class Reading(Protocol, Generic[S]):
-    """One question: how it is put, how its answers are read, and what they are worth."""
+class Snapping(Protocol, Generic[S]):
+    """One question, and how what is known about it becomes snapshots."""
 
     key: Key
     """Equal for equal questions."""
-    call: Call[Any]
     blank: S
-    longest: float
-    """Seconds that the server may wait at most."""
 
-    def read(self, reply: Reply) -> Generator[None, None, object]:
-        """The answer's value, in small steps."""
+    @property
+    def subject(self) -> str:
+        """Whom it concerns, for a person to read."""
         ...
 
     def value(self, snapshot: S) -> Any:
@@ -48,6 +46,18 @@ class Reading(Protocol, Generic[S]):
 
     def fields(self, value: Any) -> dict[str, Any]:
         """The value as a snapshot's fields."""
+        ...
+
+
+class Reading(Snapping[S], Protocol):
+    """One question to Consul: how it is put, and how its answers are read."""
+
+    call: Call[Any]
+    longest: float
+    """Seconds that the server may wait at most."""
+
+    def read(self, reply: Reply) -> Generator[None, None, object]:
+        """The answer's value, in small steps."""
         ...
 
 
@@ -75,6 +85,10 @@ class InstancesReading:
         self._policy = None if asked_of_agent(watched.policy) is watched.policy else watched.policy
         self._sorted = "near" in query
         self._reader = None if watched.kind is None else Rereader(watched.kind, share_parts)
+
+    @property
+    def subject(self) -> str:
+        return self.call.subject or self.call.name
 
     def read(self, reply: Reply) -> Generator[None, None, tuple[ServiceInstance, ...]]:
         if self._reader is None:
@@ -113,6 +127,10 @@ class ServicesReading:
         self.key: Key = (self.call.path, self.call.query)
         self.blank = ServicesSnapshot()
         self.longest = LONGEST_WAIT
+
+    @property
+    def subject(self) -> str:
+        return self.call.subject or self.call.name
 
     def read(self, reply: Reply) -> Generator[None, None, dict[str, list[str]]]:
         yield

@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from consul_access import consul
-from consul_access._pairs.sockets import route_source
 from consul_access._sync.registration import Registration
 from consul_access._sync.sending import Sending
 from consul_access._sync.transport import Transport
@@ -365,36 +362,10 @@ class Announcing(Sending):
 
     # --- how registering works ----------------------------------------------------------------------------
 
-    def _own_address(self, given: str | None, target: Target, bound: str | None, at_agent: bool) -> str | None:
-        from consul_access.rules import addressing
+    def _defined(self, target: Target, name: str, address: str | None, port: Any, **given: Any) -> ServiceDefinition:
+        from consul_access._sync.defining import defined  # whoever only looks up need not load it
 
-        local = at_agent and target.is_local
-        source = None if local else route_source(target.ip or target.address.host, target.address.port)
-        return addressing.own_address(given, environ=os.environ, agent_is_local=local, route_source=source, bound=bound)
-
-    def _defined(
-        self,
-        target: Target,
-        name: str,
-        address: str | None,
-        port: int | Listening | None,
-        *,
-        meta: Mapping[str, str] | None,
-        environment_meta: bool,
-        at_agent: bool = True,
-        **given: Any,
-    ) -> ServiceDefinition:
-        from consul_access.models.listening import listening_at
-        from consul_access.rules import addressing, registering  # whoever only looks up need not load them
-
-        bound = None
-        if port is not None and not isinstance(port, int | float | str):
-            bound, port = listening_at(port)
-        if environment_meta:
-            meta = addressing.environment_meta(os.environ) | dict(meta or {})
-        own = self._own_address(address, target, bound, at_agent)
-        label = addressing.host_label(os.environ, socket.gethostname())
-        return registering.definition(name, own, port, host=label, meta=meta, **given)
+        return defined(target, name, address, port, **given)
 
     def _register(self, definition: ServiceDefinition, target: Target, replace_existing_checks: bool) -> Registration:
         from consul_access.rules import versions

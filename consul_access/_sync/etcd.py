@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from consul_access._sync.etcd_services import EtcdServices
 from consul_access._sync.gateway import Gateway
 from consul_access._sync.key_watching import KeyWatch
-from consul_access._sync.keys import KeyReader
 from consul_access._sync.lease import Lease
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
@@ -37,8 +37,8 @@ __all__ = ["EtcdRegistry"]
 T = TypeVar("T")
 
 
-class EtcdRegistry:
-    """Reads, writes and watches keys at etcd, by way of its JSON gateway.
+class EtcdRegistry(EtcdServices):
+    """Registers services at etcd and finds them, and reads, writes and watches keys, by way of its JSON gateway.
 
     Args:
         host: a member's host name or IP address; `127.0.0.1` by default.
@@ -55,6 +55,12 @@ class EtcdRegistry:
         discover: whether to use the cluster's other members as well; they are asked for before the first call.
         allow_kubernetes_writes: whether keys below `/registry/` may be written and deleted, past all of Kubernetes'
             own checks.
+        prefix: what the keys of the registry's services begin with; it ends in a slash.
+        ttl: whole seconds, 15 by default and 2 at least, after which a registration ends that is not kept alive. It is
+            kept alive at a third of that.
+        codec: the format of the registry's keys and values: `native`, `go_naming` (Go's gRPC resolver) or `kratos`.
+        also_write: further formats that registrations are written in, in the same step, each with its prefix:
+            `{"go_naming": "/grpc/"}`.
         transport: an httpx transport to send with (a mock, a proxy) instead of connections of our own.
         settings: everything at once, instead of the arguments above.
 
@@ -82,10 +88,14 @@ class EtcdRegistry:
         retry: RetryPolicy | None = None,
         discover: bool | None = None,
         allow_kubernetes_writes: bool | None = None,
+        prefix: str | None = None,
+        ttl: int | None = None,
+        codec: str | None = None,
+        also_write: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
         settings: EtcdSettings | None = None,
     ) -> None:
-        self.settings = _settings(
+        chosen = _settings(
             settings,
             host=host,
             port=port,
@@ -100,9 +110,12 @@ class EtcdRegistry:
             retry=retry,
             discover=discover,
             allow_kubernetes_writes=allow_kubernetes_writes,
+            prefix=prefix,
+            ttl=ttl,
+            codec=codec,
+            also_write=also_write,
         )
-        self._gateway = Gateway(self.settings, transport=transport)
-        self._reader = KeyReader(self._gateway)
+        super().__init__(Gateway(chosen, transport=transport), chosen)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -357,7 +370,11 @@ class EtcdRegistry:
             refuse_kubernetes(key_bytes(key), end, self.settings.kubernetes_prefix)
 
     def close(self) -> None:
-        """Closes every connection; watches end, and calls under way end with `ClientClosed`."""
+        """Ends what it keeps registered, watches and resolvers, and closes every connection.
+
+        Calls under way end with `ClientClosed`.
+        """
+        self._end_services()
         self._gateway.close()
 
     def __enter__(self) -> Self:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +12,12 @@ from warnings import warn
 from consul_access import consul
 from consul_access._sync.sending import Sending
 from consul_access._sync.transport import Transport
-from consul_access.errors import InvalidInput, NoInstances
+from consul_access.errors import InvalidInput
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
+from consul_access.rules.choosing import addresses_of, one_of
 
 if TYPE_CHECKING:
     import os
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from consul_access.rules.staleness import StalePolicy
 
 __all__ = ["Finding"]
-
-log = logging.getLogger("consul_access")
 
 
 class Finding(Sending):
@@ -58,14 +56,7 @@ class Finding(Sending):
             One `Address` an instance, none when there is no such instance. An instance that has registered no port,
             or no address that can be called, is left out, and the log says so.
         """
-        found = []
-        for instance in self.instances(name, **query):
-            if instance.is_callable:
-                found.append(instance.address)
-            else:
-                missing = "address that can be called" if instance.port else "port"
-                log.warning("%s of service %r has no %s and is left out", instance.id, name, missing)
-        return found
+        return addresses_of(self.instances(name, **query), name)
 
     def serach_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
         """The misspelt name that `search_service` once had."""
@@ -88,14 +79,8 @@ class Finding(Sending):
             NoInstances: no instance fits.
             InvalidInput: the query cannot be right, or there is no such balancer.
         """
-        from consul_access.rules.balancing import balancer_named
-
-        choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         found = self.instances(name, **query)
-        callable_ones = tuple(instance for instance in found if instance.is_callable)
-        if not callable_ones:
-            raise NoInstances(_nobody(name, len(found), query), operation="health.service")
-        return choose.prepare(callable_ones)(key).address
+        return one_of(found, name, query, balancer=balancer, key=key, dice=self._random)
 
     def instances(self, name: str, **query: Unpack[Query]) -> Entries[ServiceInstance]:
         """The instances of a service that the health policy admits; `passing` by default.
@@ -318,18 +303,9 @@ class Finding(Sending):
 
     def _watching(self) -> Engine:
         if self._engine is None:
+            from consul_access._live.making import make_hub
             from consul_access._sync.watching import Engine
 
-            self._engine = Engine(self._transport)
+            transport = self._transport
+            self._engine = Engine(lambda: make_hub(transport.consul_settings, transport.given, transport.tell))
         return self._engine
-
-
-def _nobody(name: str, unusable: int, query: Query) -> str:
-    if unusable:
-        return f"all {unusable} instances of {name!r} have registered no port, or no address that can be called"
-    policy = query.get("policy", "passing")
-    narrowed = ", ".join(f"{key}={value!r}" for key, value in query.items() if key != "policy")
-    return (
-        f"no instance of {name!r} (policy {str(policy)!r}{', ' + narrowed if narrowed else ''}); "
-        f"either it is not registered, or none is in that state: instances({name!r}, policy='any') shows all"
-    )

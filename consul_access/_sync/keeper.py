@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import import_module
 from types import TracebackType
@@ -22,13 +23,14 @@ from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval
 from consul_access.rules.reporting import report_of
+from consul_access.settings import ConsulSettings
 from consul_access.sharing import Rest, Share
 
 if TYPE_CHECKING:
     import httpx
 
     from consul_access.models.definition import ServiceDefinition
-    from consul_access.settings import ConsulSettings
+    from consul_access.settings import ClientSettings
 
 __all__ = ["Keeper"]
 
@@ -42,7 +44,7 @@ SHORTEST_WATCH = 1.0
 
 
 class Keeper:
-    """One service, registered and kept registered; made by `ConsulAccess.registered`.
+    """One service, registered and kept registered; made by `registered` of a client.
 
     It compares before it writes: it looks at the agent's copy, at once when that changes or else every few seconds, and
     registers again only when that is gone or differs. TTL checks are reported at a third of their time. Nothing of this
@@ -55,7 +57,7 @@ class Keeper:
         self,
         place: Callable[[Teller], Place],
         *,
-        settings: ConsulSettings,
+        settings: ClientSettings,
         kept: set[Keeper],
         drain: float,
         stop_timeout: float,
@@ -151,7 +153,7 @@ class Keeper:
             return self
         if self._worker is not None:  # of an earlier life, which may still wait for an answer
             self._worker.join(LONGEST_CALL)
-        _prepare()
+        _prepare(self._settings)
         place = self._make_place(self._hear)
         place.settle(fail_fast=self._fail_fast)
         beat = beat_interval(place.definition)
@@ -419,15 +421,13 @@ class Keeper:
         self._give_back()
 
     def _deregisters(self, within: float) -> None:
-        from consul_access._sync.consul import ConsulAccess
-
         place = self._at()
         carried = cast("Any", self._transport)  # some httpx transports serve both faces
         if carried is not None and not hasattr(carried, "handle_request"):
             log.warning("%s is left registered: its transport works in an event loop only", self.id)
             return
         try:
-            with ConsulAccess(settings=self._settings, transport=carried) as access:
+            with _client(self._settings, carried) as access:
                 place.farewell(access.send, within, certain=self._rule.registered_before)
         except (NotFound, RequestRefused):
             return
@@ -500,12 +500,27 @@ class Keeper:
                 log.exception("on_event failed; the keeper goes on")
 
 
-def _prepare() -> None:
+def _prepare(settings: ClientSettings) -> None:
     """Loads what the farewell needs: a signal may come in the middle of an import, and then that would be half done."""
-    for module in ("consul.agent", "consul.catalog", "rules.versions", "_sync.consul"):
+    for module in (*_NEEDED[isinstance(settings, ConsulSettings)], "rules.versions"):
         import_module(f"consul_access.{module}")
     import_module("tenacity")
     codecs.lookup("idna")  # as the first look-up of any address does
+
+
+_NEEDED = {True: ("consul.agent", "consul.catalog", "_sync.consul"), False: ("etcd.leases", "_sync.etcd")}
+"""By whether the registry is Consul."""
+
+
+def _client(settings: ClientSettings, carried: Any) -> AbstractContextManager[Any]:
+    """A client for threads, to say farewell with."""
+    if isinstance(settings, ConsulSettings):
+        from consul_access._sync.consul import ConsulAccess
+
+        return ConsulAccess(settings=settings, transport=carried)
+    from consul_access._sync.etcd import EtcdRegistry
+
+    return EtcdRegistry(settings=cast("Any", settings), transport=carried)
 
 
 UNSEEN = (

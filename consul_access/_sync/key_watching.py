@@ -75,6 +75,8 @@ class KeyWatch:
         self._renewed = self._renewing = self._doubted = False
         self._token: str | None = None
         self._told = start
+        self._why = ""
+        self._heard_at = self._since
 
     # --- for users ----------------------------------------------------------------------------------------
 
@@ -87,6 +89,16 @@ class KeyWatch:
     def suspended_for(self) -> float:
         """Seconds for which no member could be watched; 0 while one is."""
         return time.monotonic() - self._since if self._state is KeyWatchState.SUSPENDED else 0.0
+
+    @property
+    def reason(self) -> str:
+        """What the last stream ended with, or why none could be opened."""
+        return self._why
+
+    @property
+    def heard_at(self) -> float:
+        """When the member was last known to be there, on the clock of `time.monotonic()`."""
+        return self._heard_at
 
     @property
     def pending(self) -> int:
@@ -203,6 +215,8 @@ class KeyWatch:
         except TimeoutError:
             if not self._gateway.is_alive(opened.target, self._quiet / 2):
                 self._lose(opened, "the member says nothing any more", distrust=True)
+            else:
+                self._heard_at = time.monotonic()
             return
         except Broken as broken:
             self._lose(opened, str(broken.error), distrust=True)
@@ -210,6 +224,7 @@ class KeyWatch:
         except BadAnswer:
             self._drop()
             raise
+        self._heard_at = time.monotonic()
         for line in lines:
             if not self._take(opened, line):
                 return
@@ -262,6 +277,7 @@ class KeyWatch:
 
     def _broke(self, why: str, *, again_at_once: bool = False) -> None:
         log.log(logging.DEBUG if again_at_once else logging.INFO, "the watch will be opened again: %s", why)
+        self._why = why
         self._failures = 0 if again_at_once else self._failures + 1
         self._become(KeyWatchState.SUSPENDED)
 

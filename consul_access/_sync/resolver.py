@@ -21,7 +21,7 @@ from consul_access.rules.comparing import distinct
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
-    from consul_access._live.reading import InstancesReading
+    from consul_access._live.reading import Snapping
     from consul_access.disk import Shelf
     from consul_access.rules.balancing import Pick
 
@@ -43,7 +43,7 @@ class Resolver:
     def __init__(
         self,
         engine: Engine,
-        reading: InstancesReading,
+        reading: Snapping[ServiceSnapshot],
         *,
         balancer: Balancer,
         stale: StalePolicy,

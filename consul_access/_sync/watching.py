@@ -19,10 +19,8 @@ from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
 from consul_access.rules.comparing import difference
 
 if TYPE_CHECKING:
-    from consul_access._live.hub import Hub
-    from consul_access._live.question import Listener, Question
-    from consul_access._live.reading import Reading
-    from consul_access._sync.transport import Transport
+    from consul_access._live.question import Driver, Known, Listener
+    from consul_access._live.reading import Snapping
 
 __all__ = ["Engine", "Watch"]
 
@@ -35,22 +33,22 @@ class _Subscription:
 
     __slots__ = ("listener", "question", "reading")
 
-    def __init__(self, reading: Reading[Any], listener: Listener) -> None:
+    def __init__(self, reading: Snapping[Any], listener: Listener) -> None:
         self.reading = reading
         self.listener = listener
-        self.question: Question | None = None
+        self.question: Known | None = None
 
 
 class Engine:
     """The engine of one client, as this face has it: started when it is first needed, ended with the client.
 
     Args:
-        transport: the client's.
+        make: makes what drives it.
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._hub: Hub | None = None
+    def __init__(self, make: Callable[[], Driver]) -> None:
+        self._make = make
+        self._hub: Driver | None = None
         self._host: Host | None = None
         self._subscriptions: set[_Subscription] = set()
         self._closed = False
@@ -59,7 +57,7 @@ class Engine:
 
     def listen(
         self,
-        reading: Reading[Any],
+        reading: Snapping[Any],
         tell: Callable[[Any, ConsulAccessError | None], None],
         over: Callable[[], None],
     ) -> Callable[[], None]:
@@ -109,14 +107,11 @@ class Engine:
 
         host.call(end)
 
-    def _running(self) -> tuple[Hub, Host]:
+    def _running(self) -> tuple[Driver, Host]:
         if self._closed:
             raise ClientClosed("the client is closed")
         if self._hub is None or self._host is None or not self._host.is_running:
-            from consul_access._live.making import make_hub
-
-            transport = self._transport
-            self._hub = make_hub(transport.consul_settings, transport.given, transport.tell)
+            self._hub = self._make()
             self._host = Host(self._hub.run, "consul-access watches")
             self._host.start()
         return self._hub, self._host
@@ -168,9 +163,9 @@ class Watch(Generic[S]):
     Iterate over it, in a `with` block or to the end of the client. It begins with the first snapshot asked for.
     """
 
-    def __init__(self, engine: Engine, readings: Sequence[Reading[S]], *, raise_errors: bool) -> None:
+    def __init__(self, engine: Engine, readings: Sequence[Snapping[S]], *, raise_errors: bool) -> None:
         self._engine = engine
-        self._readings: Sequence[Reading[Any]] = readings
+        self._readings: Sequence[Snapping[Any]] = readings
         self._raise_errors = raise_errors
         self._inbox = _Inbox()
         self._given: dict[int, S] = {}
@@ -210,7 +205,7 @@ class Watch(Generic[S]):
             end()
 
     def __repr__(self) -> str:
-        names = ", ".join(repr(reading.call.subject or reading.call.name) for reading in self._readings)
+        names = ", ".join(repr(reading.subject) for reading in self._readings)
         return f"<{type(self).__name__} {names}{' closed' if self._inbox.is_over else ''}>"
 
     def _begin(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli import etcd, explain, instances, k8s, resolve, run, services, sync, wait, watch
+from consul_access.cli import demo, dev, etcd, explain, instances, k8s, resolve, run, services, sync, wait, watch
 from consul_access.cli.output import ExitCode, code_of, say
 from consul_access.errors import ConsulAccessError
 
@@ -33,6 +33,8 @@ app.command("sync")(sync.sync)
 app.add_typer(etcd.etcd)
 app.add_typer(k8s.k8s)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("demo")(demo.demo)
+app.command("dev")(dev.dev)
 
 
 def _version(asked: bool) -> None:

@@ -107,9 +107,16 @@ def print_json(value: object, *, lines: bool = False) -> None:
         sys.stdout.flush()
 
 
-def print_line(text: str) -> None:
-    """A line."""
+def print_line(text: str, *, at_once: bool = False) -> None:
+    """A line.
+
+    Args:
+        text: what it says.
+        at_once: flushed: there is more to be done before the end.
+    """
     sys.stdout.write(visible(text) + "\n")
+    if at_once:
+        sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Text:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
 from consul_access.errors import InvalidSettings
+from consul_access.etcd.codecs import DEFAULT_PREFIX, codec_named
+from consul_access.etcd.leases import LONGEST
 from consul_access.models.address import Address, Target
 from consul_access.settings import (
     ClientSettings,
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["EtcdSettings"]
 
 DEFAULT_PORT: Final = 2379
+DEFAULT_TTL: Final = 15
+SHORTEST_TTL: Final = 2
+"""etcd raises what is less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,10 @@ class EtcdSettings(ClientSettings):
         discover: whether to use members, too, that are not among the targets; see `EtcdRegistry.discover`.
         kubernetes_prefix: what the keys of Kubernetes begin with (`--etcd-prefix` of its API server).
         allow_kubernetes_writes: whether keys of Kubernetes may be written or deleted.
+        prefix: what the keys of the registry's instances begin with; it ends in a slash.
+        ttl: whole seconds after which an instance that is not heard of is gone.
+        codec: the format of keys and values: `native`, `go_naming` or `kratos`.
+        also_write: further formats that registrations are written in, each with its prefix.
     """
 
     targets: tuple[Target, ...] = (Target(Address("127.0.0.1", DEFAULT_PORT)),)
@@ -65,6 +74,10 @@ class EtcdSettings(ClientSettings):
     discover: bool = False
     kubernetes_prefix: str = "/registry"
     allow_kubernetes_writes: bool = False
+    prefix: str = DEFAULT_PREFIX
+    ttl: int = DEFAULT_TTL
+    codec: str = "native"
+    also_write: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -88,6 +101,10 @@ class EtcdSettings(ClientSettings):
         discover: bool = False,
         kubernetes_prefix: str = "/registry",
         allow_kubernetes_writes: bool = False,
+        prefix: str | None = None,
+        ttl: int = DEFAULT_TTL,
+        codec: str = "native",
+        also_write: Mapping[str, str] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> EtcdSettings:
         """Settings from arguments, what is not given from the environment, and what is not there either by default.
@@ -132,6 +149,10 @@ class EtcdSettings(ClientSettings):
             discover=discover,
             kubernetes_prefix=_prefix(kubernetes_prefix),
             allow_kubernetes_writes=allow_kubernetes_writes,
+            prefix=_registry_prefix(prefix, codec),
+            ttl=_ttl(ttl),
+            codec=codec,
+            also_write=_others(also_write or {}, _registry_prefix(prefix, codec)),
         )
 
 
@@ -203,3 +224,29 @@ def _prefix(prefix: str) -> str:
             f"kubernetes_prefix={prefix!r} is none: write it like '/registry', without a slash behind"
         )
     return prefix
+
+
+def _registry_prefix(prefix: str | None, codec: str) -> str:
+    """A prefix of the registry. Without the slash behind, `/services` would also begin `/services-old/...`."""
+    usual = codec_named(codec).prefix
+    chosen = usual if prefix is None else prefix
+    if not chosen:
+        raise InvalidSettings(f"codec={codec!r} has no prefix of its own: give prefix=, such as '/services/'")
+    if not isinstance(chosen, str) or not chosen.endswith("/") or not chosen.isprintable():
+        raise InvalidSettings(f"prefix={chosen!r} must be a text that ends in '/': write it like '/services/'")
+    return chosen
+
+
+def _others(also_write: Mapping[str, str], prefix: str) -> dict[str, str]:
+    found = {name: _registry_prefix(one, name) for name, one in also_write.items()}
+    if len({prefix, *found.values()}) <= len(found):
+        raise InvalidSettings(
+            f"also_write={also_write!r}: each format needs a prefix of its own, other than {prefix!r}"
+        )
+    return found
+
+
+def _ttl(ttl: int) -> int:
+    if isinstance(ttl, bool) or not isinstance(ttl, int) or not SHORTEST_TTL <= ttl <= LONGEST:
+        raise InvalidSettings(f"ttl={ttl!r} is no time to live: write whole seconds, {SHORTEST_TTL} or more")
+    return ttl

@@ -93,7 +93,7 @@ def standing_of(statuses: list[tuple[CheckStatus, bool]]) -> Standing:
     return Standing(aggregate(status for status, _ in statuses), aggregate(own))
 
 
-@dataclass(frozen=True, slots=True, config=ConfigDict(defer_build=True))
+@dataclass(frozen=True, slots=True, config=ConfigDict(defer_build=True, validate_by_name=True, validate_by_alias=True))
 class PortEntry:
     """An entry of `Ports` (agent and health) or `ServicePorts` (catalog), Consul 1.22."""
 

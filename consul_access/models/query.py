@@ -15,7 +15,7 @@ from consul_access.models.durations import Duration, go_duration, seconds
 from consul_access.models.filters import F, Filter, Scope
 from consul_access.models.status import HealthPolicy, health_policy
 
-__all__ = ["Query", "Rendered", "render"]
+__all__ = ["Query", "RegistryQuery", "Rendered", "render"]
 
 DEFAULT_WAIT: Final = 55.0
 LONGEST_WAIT: Final = 600.0
@@ -23,8 +23,8 @@ _SHORTEST_WAIT: Final = 0.001
 _CONSISTENCIES: Final = ("default", "stale", "consistent")
 
 
-class Query(TypedDict, total=False):
-    """The options of a look-up; all of them can be left out."""
+class RegistryQuery(TypedDict, total=False):
+    """The options of a look-up that every registry has; all of them can be left out."""
 
     policy: HealthPolicy | str
     """Which instances are good enough: `passing` (the default), `passing_or_warning`, `service_checks_only`, `any`."""
@@ -32,6 +32,13 @@ class Query(TypedDict, total=False):
     """Only instances with all of these tags."""
     meta: Mapping[str, str]
     """Only instances whose meta holds all of these."""
+    consistency: Literal["default", "stale", "consistent"]
+    """`stale` lets any server answer; `consistent` has the leader confirm that it leads (etcd always does)."""
+
+
+class Query(RegistryQuery, total=False):
+    """The options of a look-up; all of them can be left out."""
+
     filter: str | Filter
     """Only instances that fit this expression; build it with `F`."""
     near: str
@@ -40,8 +47,6 @@ class Query(TypedDict, total=False):
     """Another datacenter than the client's."""
     node_meta: Mapping[str, str]
     """Only instances on nodes whose meta holds all of these."""
-    consistency: Literal["default", "stale", "consistent"]
-    """`stale` lets any server answer; `consistent` has the leader confirm that it leads."""
     cached: bool
     """Lets the agent answer from its cache."""
     index: int

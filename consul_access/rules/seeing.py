@@ -27,6 +27,8 @@ from consul_access.rules.filtering import admits
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import Check, HealthEntry
+    from consul_access.models.instance import ServiceInstance
+    from consul_access.rules.selecting import Selection
 
 __all__ = [
     "Surroundings",
@@ -36,6 +38,7 @@ __all__ = [
     "hidden",
     "scope_of",
     "seen",
+    "seen_instances",
     "similar_names",
     "troubles",
     "wanted_of",
@@ -153,6 +156,30 @@ def seen(wanted: Wanted, entries: Sequence[HealthEntry], around: Surroundings | 
     reasons = () if ready else _shortened([trouble for entry in refused for trouble in troubles(entry, wanted.policy)])
     kind = ProgressKind.READY if ready else ProgressKind.TOO_FEW
     return _progress(wanted, kind, reasons, found=found, registered=len(entries))
+
+
+def seen_instances(
+    wanted: Wanted, registered: Sequence[ServiceInstance], selection: Selection, names: Iterable[str] = ()
+) -> Progress:
+    """What a list of instances says, where the registry has no checks to read.
+
+    Args:
+        wanted: what is waited for.
+        registered: the instances in any state.
+        selection: which of them are good enough.
+        names: the names of all services, if there are no instances.
+    """
+    if not registered:
+        return _nothing(wanted, Surroundings(names=frozenset(names)))
+    fitting = [one for one in registered if selection.fits(one)]
+    if not fitting:
+        return _nothing(wanted, Surroundings(registered=len(registered)))
+    found = len(selection.of_these(fitting))
+    ready = found >= wanted.at_least
+    refused = [one for one in fitting if not admits(wanted.policy, one.standing)]
+    reasons = () if ready else _shortened([f"{one.id} is {one.status}" for one in refused])
+    kind = ProgressKind.READY if ready else ProgressKind.TOO_FEW
+    return _progress(wanted, kind, reasons, found=found, registered=len(fitting))
 
 
 def _nothing(wanted: Wanted, around: Surroundings) -> Progress:

@@ -19,6 +19,7 @@ from consul_access.rules import running
 from tests.support.commands import consul_access
 
 COMMANDS = ("services", "instances", "resolve", "explain", "wait", "watch", "run", "sync")
+WITHOUT_AN_AGENT = ("demo", "dev")
 AT_ETCD = ("etcd get", "etcd put", "etcd ls", "etcd watch", "etcd status", "k8s services", "k8s instances", "sync")
 
 
@@ -34,7 +35,7 @@ def test_help_names_every_command_and_loads_no_client():
     returned, modules = json.loads(done.stderr)
     assert returned == 0
     assert not {"httpx", "httpcore", "pydantic", "anyio", "asyncio", "tenacity", "rich", "ssl"} & set(modules)
-    for name in (*COMMANDS, "etcd", "k8s"):
+    for name in (*COMMANDS, *WITHOUT_AN_AGENT, "etcd", "k8s"):
         assert re.search(rf"^  {name} +[A-Z].*\.$", done.stdout, re.MULTILINE), name
 
 

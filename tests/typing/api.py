@@ -118,7 +118,13 @@ async def tasks(access: AsyncConsulAccess) -> None:
 
 def any_registry(registry: Registry) -> Address:
     registry.register_service("web", "10.0.0.5", 80)
-    return registry.resolve("web")
+    with registry.registered("web", "10.0.0.5", 80, drain=1.0) as keeper, registry.resolver("web") as web:
+        assert_type(keeper.state, KeeperState)
+        assert_type(web.pick(), ServiceInstance)
+    for snapshot in registry.watch("web", policy="any"):
+        assert_type(snapshot, ServiceSnapshot)
+    registry.wait_for("web", at_least=2)
+    return registry.resolve("web", tags=["a"])
 
 
 async def any_async_registry(registry: AsyncRegistry) -> Address:
@@ -137,7 +143,21 @@ def a_fake_serves_both_faces() -> None:
 
 async def both_fulfil_their_protocol(access: ConsulAccess, async_access: AsyncConsulAccess) -> None:
     any_registry(access)
+    any_registry(EtcdRegistry())
     await any_async_registry(async_access)
+    await any_async_registry(AsyncEtcdRegistry())
+
+
+def services_at_etcd(etcd: EtcdRegistry) -> None:
+    assert_type(etcd.register_service("web", "10.0.0.5", 80), Keeper)
+    assert_type(etcd.search_service("web"), list[Address])
+    assert_type(etcd.instances("web", policy="any", tags="a"), Entries[ServiceInstance])
+    assert_type(etcd.wait_for("web"), Entries[ServiceInstance])
+    with etcd.resolver("web") as web:
+        assert_type(web, Resolver)
+    for snapshot in etcd.watch("web"):
+        assert_type(snapshot, ServiceSnapshot)
+    etcd.instances("web", near="_agent")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 
 
 def keys(etcd: EtcdRegistry) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
+from consul_access.errors import InvalidInput
 from consul_access.testing.consul.access import Authorizer
 from consul_access.testing.consul.catalog import Catalog, CatalogFault, Check, Node
 from consul_access.testing.consul.cluster import FAILURE_SEEN_AFTER, Cluster, ServersAway
+from consul_access.testing.consul.definitions import CheckDefinition
 from consul_access.testing.consul.local import LocalCheck, LocalState, Probe, pace
 
 __all__ = ["Agent"]
@@ -17,6 +19,7 @@ REAPED_EVERY: Final = 30.0
 COMPARED_EVERY: Final = 60.0
 OUTPUT_TOLD_AFTER: Final = 300.0
 STUCK_FOR: Final = 60.0
+STATUSES: Final = ("passing", "warning", "critical", "maintenance")
 PROBED: Final = frozenset({"http", "tcp"})
 
 
@@ -39,6 +42,8 @@ class Agent:
         self.has_left = False
         self.probes: Callable[[], None] | None = None
         """Called when there is an HTTP or TCP address to be asked; None while none is."""
+        self.checks_pass = False
+        """Checks that an agent makes itself pass at once, unless they were registered with a status."""
         self.node = Node(name, address, cluster.new_id())
         self._fails_at: float | None = None
         self._is_known = True
@@ -185,7 +190,7 @@ class Agent:
             held.in_sync = known is not None and known.same_as(held.check)
 
     def prepare(self, added: list[LocalCheck]) -> None:
-        """Gets new checks ready to run: each for the first time at some moment of its interval."""
+        """Gets new checks ready to run: each for the first time at some moment of its interval, or taken to pass."""
         for held in added:
             if held.definition.text("AliasNode"):
                 self._follow_node(held)
@@ -194,6 +199,9 @@ class Agent:
                 held.probes[held.check.type] = Probe(held.definition, first)
                 if self.probes is not None:
                     self.probes()
+            if self.checks_pass and held.is_new and held.definition.is_probe and not held.definition.text("Status"):
+                self.local.report(held, "passing", "", now=self.cluster.now, defer=self.deferral())
+            held.is_new = False
 
     def _follow_node(self, held: LocalCheck) -> None:
         """Agents before 1.11 crash over a node that nobody knows; those of 1.8 get stuck over one they knew before."""
@@ -203,6 +211,28 @@ class Agent:
             self.kill()
         elif held.check.id in self.local.left_aliases and not dialect.since(1, 9):
             self.stuck_until = self.cluster.now + STUCK_FOR
+
+    def set_status(self, service_id: str, status: str, output: str) -> None:
+        """Makes an instance stand so, whatever its checks are."""
+        if status not in STATUSES:
+            raise InvalidInput(f"status={status!r} is none: write one of {', '.join(STATUSES)}")
+        in_maintenance = status == "maintenance"
+        self.local.maintain_service(service_id, in_maintenance, output, "")
+        if not in_maintenance:
+            for held in self._checks_of(service_id):
+                self.local.report(held, status, output, now=self.cluster.now, defer=self.deferral())
+                held.in_sync, held.told_later = False, None  # also a new output alone is told at once
+        self.sync()
+
+    def _checks_of(self, service_id: str) -> list[LocalCheck]:
+        """The checks of a service; one that is made for it if it has none."""
+        found = [held for held in self.local.checks.values() if held.check.service_id == service_id]
+        if not found:
+            definition = CheckDefinition({"Name": "Status", "ServiceID": service_id, "Status": "passing"})
+            made = self.local.lone_check(definition, f"status:{service_id}", "")
+            self.local.add_check(made, now=self.cluster.now)
+            found.append(made)
+        return found
 
     # --- what happens of its own accord -------------------------------------------------------------------
 

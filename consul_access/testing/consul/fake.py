@@ -85,11 +85,13 @@ class FakeConsul:
         datacenter: its name.
         run_checks: HTTP and TCP checks are really made, at the addresses that they name; otherwise they stay as they
             were registered until `set_check`.
+        checks_pass: instead, checks of every kind that agents make themselves pass as soon as they are registered,
+            unless they are registered with a status. Those with a TTL have to be reported all the same.
         scripts: script and docker checks may be registered; they are never run.
         seed: what ids and jitter are made from: the same seed gives the same.
 
     Raises:
-        InvalidInput: there is no such version.
+        InvalidInput: there is no such version, or both `run_checks` and `checks_pass` are asked for.
     """
 
     def __init__(
@@ -102,9 +104,12 @@ class FakeConsul:
         address: str = "127.0.0.1",
         datacenter: str = "dc1",
         run_checks: bool = False,
+        checks_pass: bool = False,
         scripts: bool = False,
         seed: int = 0,
     ) -> None:
+        if run_checks and checks_pass:
+            raise InvalidInput("run_checks=True makes the checks, checks_pass=True does not: choose one")
         clock = clock or RealClock()
         cluster = Cluster(
             Dialect.of(version),
@@ -115,6 +120,7 @@ class FakeConsul:
             master=acl if isinstance(acl, str) else None,
         )
         self._set_up(_Shared(cluster, clock), Agent(cluster, node, address=address, is_server=True, scripts=scripts))
+        self._agent.checks_pass = checks_pass
         if run_checks:
             self._run_checks()
 
@@ -165,7 +171,7 @@ class FakeConsul:
             if any(agent.node.name == node for agent in self.cluster.agents):
                 raise InvalidInput(f"node={node!r} is there already; the name of a node is its own")
             agent = Agent(self.cluster, node, address=address, is_server=server, scripts=scripts)
-            agent.probes = self._agent.probes
+            agent.probes, agent.checks_pass = self._agent.probes, self._agent.checks_pass
             other = FakeConsul.__new__(FakeConsul)
             FakeConsul._set_up(other, self._shared, agent)
             self.notify()
@@ -211,6 +217,39 @@ class FakeConsul:
             self._agent.local.report(held, status, output, now=self.cluster.now, defer=self._agent.deferral())
             self._agent.sync()
             self.notify()
+
+    def set_status(self, service_id: str, status: str, output: str = "") -> None:
+        """Makes an instance stand so: all of its checks, or one of its own if it has none.
+
+        Args:
+            service_id: the id that it is registered with.
+            status: `passing`, `warning`, `critical` or `maintenance`; the others end the maintenance.
+            output: what the checks say, or the reason for the maintenance.
+
+        Raises:
+            InvalidInput: the agent has no such service, or there is no such status.
+        """
+        with self.locked():
+            self._expect_service(service_id)
+            self._agent.set_status(service_id, status, output)
+            self.notify()
+
+    def forget(self, service_id: str) -> None:
+        """The agent loses a service, as when somebody else deregisters it: whoever keeps it registered restores it.
+
+        Raises:
+            InvalidInput: the agent has no such service.
+        """
+        with self.locked():
+            self._expect_service(service_id)
+            self._agent.local.remove_service(service_id)
+            self._agent.sync()
+            self.notify()
+
+    def _expect_service(self, service_id: str) -> None:
+        known = self._agent.local.services
+        if service_id not in known:
+            raise InvalidInput(f"the agent has no service {service_id!r}, only {', '.join(sorted(known)) or 'none'}")
 
     def token(self, rules: str) -> str:
         """Makes a token that may do what these rules say, and returns its secret.

@@ -77,6 +77,7 @@ class LocalCheck:
         probes: its HTTP and TCP addresses, by kind; they too outlive being replaced by a check of another kind.
         successes: in a row.
         failures: in a row.
+        is_new: nobody has seen it yet: it did not take over the status of one before it.
     """
 
     check: Check
@@ -90,6 +91,7 @@ class LocalCheck:
     probes: dict[str, Probe] = field(default_factory=dict)
     successes: int = 0
     failures: int = 0
+    is_new: bool = True
 
     @property
     def reap_after(self) -> float:
@@ -130,6 +132,7 @@ class LocalState:
             before = known.get(held.check.id)
             if before is not None:
                 held.check.status, held.check.output = before.status, before.output
+                held.is_new = False
             held.token = token
             self.add_check(held, now=now)
             added.append(held)

@@ -57,6 +57,7 @@ def register(agent: Agent, ask: Ask) -> Told:
     if check_id in agent.local.checks:
         known = agent.local.checks[check_id].check
         held.check.status, held.check.output = known.status, known.output
+        held.is_new = False
     agent.local.add_check(held, now=agent.cluster.now)
     agent.prepare([held])
     agent.sync()
