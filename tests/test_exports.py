@@ -122,6 +122,7 @@ FACES = [
 AT_ONCE = {
     AsyncConsulAccess: {"on_exchange", "registered", "watch", "watch_services", "on_change", "resolver"},
     AsyncEtcdRegistry: {
+        "listing",
         "on_exchange",
         "watch_key",
         "watch_prefix",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from consul_access._async.gathering import AsyncGathering
     from consul_access._async.keeper import AsyncKeeper
+    from consul_access._async.key_listing import AsyncKeyListing
     from consul_access._async.place import AsyncPlace, Teller
     from consul_access._async.resolver import AsyncResolver
     from consul_access._async.watching import AsyncCaller, AsyncEngine, AsyncWatch
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from consul_access.models.listening import Listening
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot
+    from consul_access.models.sync import SyncRules
     from consul_access.rules.balancing import Balancer
     from consul_access.rules.keeping import KeeperEvent
     from consul_access.rules.staleness import StalePolicy
@@ -467,6 +469,19 @@ class AsyncEtcdServices:
         return self._engine
 
     # --- keeping many alive -------------------------------------------------------------------------------
+
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> AsyncKeyListing:
+        """All services as they should stand in Consul's catalog, for `AsyncCatalogSync`.
+
+        Args:
+            rules: how they are named.
+            on_state: called when the listing loses its member or finds another one.
+        """
+        from consul_access._async.key_listing import AsyncKeyListing
+        from consul_access.etcd.sources import RegistrySource
+
+        source = RegistrySource(self._codec, self.settings.prefix, rules)
+        return AsyncKeyListing(self._gateway, self._reader, source, on_state=on_state)
 
     def _gatherings(self) -> tuple[AsyncGathering[int, int | None], AsyncGathering[bytes, KeyValue | None]]:
         if self._gathered is None or self._gathered_in != os.getpid():  # a forked child waits for nobody of the parent

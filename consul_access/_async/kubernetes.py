@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from consul_access._async.gateway import AsyncGateway
 from consul_access._async.key_watching import AsyncKeyWatch
 from consul_access._async.keys import AsyncKeyReader
-from consul_access.errors import BadValue, EncryptedValue, InvalidInput
+from consul_access.errors import InvalidInput
 from consul_access.etcd import kv
-from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
+from consul_access.etcd.kubernetes import endpoints_key, read_object, service_key, services_prefix, slices_prefix
 from consul_access.etcd.watch import Range
 from consul_access.models.keys import EventKind, KeyEvent, KeyValue
 from consul_access.models.kubernetes import (
@@ -27,15 +26,11 @@ from consul_access.models.meta import Entries
 from consul_access.rules.endpoints import instances_of
 
 if TYPE_CHECKING:
-    from consul_access._async.kubernetes_listing import AsyncKubernetesListing
+    from consul_access._async.key_listing import AsyncKeyListing
     from consul_access.models.sync import SyncRules
     from consul_access.rules.key_watching import KeyWatchState
 
-__all__ = ["AsyncKubernetes", "AsyncKubernetesWatch", "read_object"]
-
-log = logging.getLogger("consul_access")
-
-T = TypeVar("T")
+__all__ = ["AsyncKubernetes", "AsyncKubernetesWatch"]
 
 
 class AsyncKubernetes:
@@ -112,16 +107,17 @@ class AsyncKubernetes:
         """
         return AsyncKubernetesWatch(self, namespace, name, _readiness(readiness), on_state)
 
-    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> AsyncKubernetesListing:
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> AsyncKeyListing:
         """All services as they should stand in Consul's catalog, for `AsyncCatalogSync`.
 
         Args:
             rules: which services are meant, and how they are named.
             on_state: called when the listing loses its member or finds another one.
         """
-        from consul_access._async.kubernetes_listing import AsyncKubernetesListing
+        from consul_access._async.key_listing import AsyncKeyListing
+        from consul_access.etcd.sources import KubernetesSource
 
-        return AsyncKubernetesListing(self._gateway, self._reader, self._prefix, rules, on_state=on_state)
+        return AsyncKeyListing(self._gateway, self._reader, KubernetesSource(self._prefix, rules), on_state=on_state)
 
     async def _load(self, namespace: str, name: str) -> tuple[_Store, int]:
         """What there is about a service, all as of one revision."""
@@ -270,17 +266,3 @@ def _readiness(readiness: Readiness | str) -> Readiness:
         return Readiness(readiness)
     except ValueError:
         raise InvalidInput(f"readiness={readiness!r} is none: write one of {', '.join(Readiness)}") from None
-
-
-def read_object(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:
-    """An object as a model; None, and a line in the log, when it is damaged."""
-    try:
-        found = decode(item.value)
-        found["metadata"] = {**found.get("metadata", {}), "resourceVersion": str(item.metadata.mod_revision)}
-        return read(found)
-    except EncryptedValue as error:
-        error.operation = item.key.decode("utf-8", "backslashreplace")
-        raise
-    except (BadValue, TypeError) as error:
-        log.warning("%s cannot be read and is left out: %s", item.key.decode("utf-8", "backslashreplace"), error)
-        return None

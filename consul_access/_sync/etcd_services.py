@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from consul_access._sync.gathering import Gathering
     from consul_access._sync.keeper import Keeper
+    from consul_access._sync.key_listing import KeyListing
     from consul_access._sync.place import Place, Teller
     from consul_access._sync.resolver import Resolver
     from consul_access._sync.watching import Caller, Engine, Watch
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from consul_access.models.listening import Listening
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot
+    from consul_access.models.sync import SyncRules
     from consul_access.rules.balancing import Balancer
     from consul_access.rules.keeping import KeeperEvent
     from consul_access.rules.staleness import StalePolicy
@@ -468,6 +470,19 @@ class EtcdServices:
         return self._engine
 
     # --- keeping many alive -------------------------------------------------------------------------------
+
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> KeyListing:
+        """All services as they should stand in Consul's catalog, for `CatalogSync`.
+
+        Args:
+            rules: how they are named.
+            on_state: called when the listing loses its member or finds another one.
+        """
+        from consul_access._sync.key_listing import KeyListing
+        from consul_access.etcd.sources import RegistrySource
+
+        source = RegistrySource(self._codec, self.settings.prefix, rules)
+        return KeyListing(self._gateway, self._reader, source, on_state=on_state)
 
     def _gatherings(self) -> tuple[Gathering[int, int | None], Gathering[bytes, KeyValue | None]]:
         if self._gathered is None or self._gathered_in != os.getpid():  # a forked child waits for nobody of the parent

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from consul_access._sync.gateway import Gateway
 from consul_access._sync.key_watching import KeyWatch
 from consul_access._sync.keys import KeyReader
-from consul_access.errors import BadValue, EncryptedValue, InvalidInput
+from consul_access.errors import InvalidInput
 from consul_access.etcd import kv
-from consul_access.etcd.kubernetes import decode, endpoints_key, service_key, services_prefix, slices_prefix
+from consul_access.etcd.kubernetes import endpoints_key, read_object, service_key, services_prefix, slices_prefix
 from consul_access.etcd.watch import Range
 from consul_access.models.keys import EventKind, KeyEvent, KeyValue
 from consul_access.models.kubernetes import (
@@ -28,15 +27,11 @@ from consul_access.models.meta import Entries
 from consul_access.rules.endpoints import instances_of
 
 if TYPE_CHECKING:
-    from consul_access._sync.kubernetes_listing import KubernetesListing
+    from consul_access._sync.key_listing import KeyListing
     from consul_access.models.sync import SyncRules
     from consul_access.rules.key_watching import KeyWatchState
 
-__all__ = ["Kubernetes", "KubernetesWatch", "read_object"]
-
-log = logging.getLogger("consul_access")
-
-T = TypeVar("T")
+__all__ = ["Kubernetes", "KubernetesWatch"]
 
 
 class Kubernetes:
@@ -113,16 +108,17 @@ class Kubernetes:
         """
         return KubernetesWatch(self, namespace, name, _readiness(readiness), on_state)
 
-    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> KubernetesListing:
+    def listing(self, rules: SyncRules, *, on_state: Callable[[], None] | None = None) -> KeyListing:
         """All services as they should stand in Consul's catalog, for `CatalogSync`.
 
         Args:
             rules: which services are meant, and how they are named.
             on_state: called when the listing loses its member or finds another one.
         """
-        from consul_access._sync.kubernetes_listing import KubernetesListing
+        from consul_access._sync.key_listing import KeyListing
+        from consul_access.etcd.sources import KubernetesSource
 
-        return KubernetesListing(self._gateway, self._reader, self._prefix, rules, on_state=on_state)
+        return KeyListing(self._gateway, self._reader, KubernetesSource(self._prefix, rules), on_state=on_state)
 
     def _load(self, namespace: str, name: str) -> tuple[_Store, int]:
         """What there is about a service, all as of one revision."""
@@ -269,17 +265,3 @@ def _readiness(readiness: Readiness | str) -> Readiness:
         return Readiness(readiness)
     except ValueError:
         raise InvalidInput(f"readiness={readiness!r} is none: write one of {', '.join(Readiness)}") from None
-
-
-def read_object(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:
-    """An object as a model; None, and a line in the log, when it is damaged."""
-    try:
-        found = decode(item.value)
-        found["metadata"] = {**found.get("metadata", {}), "resourceVersion": str(item.metadata.mod_revision)}
-        return read(found)
-    except EncryptedValue as error:
-        error.operation = item.key.decode("utf-8", "backslashreplace")
-        raise
-    except (BadValue, TypeError) as error:
-        log.warning("%s cannot be read and is left out: %s", item.key.decode("utf-8", "backslashreplace"), error)
-        return None

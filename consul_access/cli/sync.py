@@ -1,4 +1,4 @@
-"""`consul-access sync`: keeps a Kubernetes cluster's services in Consul's catalog."""
+"""`consul-access sync`: keeps the services of etcd, Kubernetes' or a registry's, in Consul's catalog."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ def sync(
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Prints what would be written, and writes nothing.")
+    ] = False,
+    registry: Annotated[
+        bool, typer.Option("--registry", help="Not Kubernetes' services, but those registered at etcd.")
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="Ends after one pass.")] = False,
     node: Annotated[
@@ -59,11 +62,11 @@ def sync(
     datacenter: Datacenter = None,
     json: Json = False,
 ) -> None:
-    """Keeps Kubernetes' services in Consul's catalog.
+    """Keeps etcd's services in Consul's catalog.
 
-    They are read from the cluster's etcd. It runs until Ctrl-C, with a line for each event; what was synced stays.
-    With --dry-run and --once a line for each instance: + is registered, - is removed, = stays although etcd does not
-    have it, ! cannot be registered.
+    Those of Kubernetes, read from the cluster's etcd, or with --registry those that EtcdRegistry has written. It runs
+    until Ctrl-C, with a line for each event; what was synced stays. With --dry-run and --once a line for each instance:
+    + is registered, - is removed, = stays although etcd does not have it, ! cannot be registered.
     """
     from consul_access import CatalogSync
 
@@ -72,7 +75,7 @@ def sync(
         opened(http_addr, token_file, datacenter) as target,
     ):
         syncing = CatalogSync(
-            source.kubernetes,
+            source if registry else source.kubernetes,
             target,
             node=node,
             tag=tag,

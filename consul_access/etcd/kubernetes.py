@@ -8,24 +8,31 @@ newer versions can be read. It never writes, and no damaged value makes it fail 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from pydantic_core import from_json
 
 from consul_access.errors import BadValue, EncryptedValue, InvalidInput
+from consul_access.models.keys import KeyValue
 
 __all__ = [
     "decode",
     "endpoints_key",
     "endpoints_prefix",
     "nodes_prefix",
+    "read_object",
     "service_key",
     "services_prefix",
     "slices_prefix",
 ]
+
+log = logging.getLogger("consul_access")
+
+T = TypeVar("T")
 
 _MAGIC: Final = b"k8s\0"
 _ENCRYPTED: Final = b"k8s:enc:"
@@ -114,6 +121,20 @@ def _from_envelope(data: memoryview) -> dict[str, Any]:
     for always in _NULL_WHEN_EMPTY.get(name, ()):
         found.setdefault(always, None)
     return found | {"apiVersion": api_version, "kind": name}
+
+
+def read_object(item: KeyValue, read: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """An object as a model; None, and a line in the log, when it is damaged."""
+    try:
+        found = decode(item.value)
+        found["metadata"] = {**found.get("metadata", {}), "resourceVersion": str(item.metadata.mod_revision)}
+        return read(found)
+    except EncryptedValue as error:
+        error.operation = item.key.decode("utf-8", "backslashreplace")
+        raise
+    except (BadValue, TypeError) as error:
+        log.warning("%s cannot be read and is left out: %s", item.key.decode("utf-8", "backslashreplace"), error)
+        return None
 
 
 # --- protobuf -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
@@ -80,6 +80,16 @@ class SyncRules:
         if namespace in self.except_namespaces:
             return False
         return "*" in self.namespaces or namespace in self.namespaces
+
+
+def tags_of(rules: SyncRules, others: Iterable[str]) -> tuple[str, ...]:
+    """An instance's tags: the sync's own one in front, and never the one by which consul-k8s knows what it may remove.
+
+    Raises:
+        InvalidInput: one of them cannot be a tag.
+    """
+    told = (tag for tag in others if tag not in (rules.tag, _OTHERS["tag"]))
+    return inputs.check_tags([rules.tag, *told])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

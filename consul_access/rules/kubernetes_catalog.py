@@ -24,7 +24,7 @@ from consul_access.models.kubernetes import (
     KubernetesService,
 )
 from consul_access.models.status import CheckStatus
-from consul_access.models.sync import LeftOut, NodePortAddresses, SyncInstance, SyncList, SyncRules
+from consul_access.models.sync import LeftOut, NodePortAddresses, SyncInstance, SyncList, SyncRules, tags_of
 from consul_access.rules.endpoints import instances_of
 
 __all__ = ["Cluster", "catalog_of"]
@@ -217,7 +217,7 @@ def _instance(service: KubernetesService, place: _Place, rules: SyncRules) -> Sy
         address=inputs.host(place.address, "the address"),
         port=inputs.port(place.ports[0].port),
         ports=tuple(port._replace(name=port.name or f"port{at}") for at, port in enumerate(place.ports, 1)),
-        tags=inputs.check_tags([rules.tag, *(tag for tag in tags if tag)]),
+        tags=tags_of(rules, (tag for tag in tags if tag)),
         meta=inputs.check_meta(_meta(service, place)),
         weight=_weight(service),
         origin=_origin(service),

@@ -18,6 +18,7 @@ from consul_access import (
     NotReady,
     PermissionDenied,
     SyncState,
+    Weights,
 )
 from consul_access.rules.syncing import FEW
 from tests.live.test_etcd_kubernetes import SETS, fill, value_of
@@ -390,3 +391,47 @@ def test_encrypted_values_are_told_and_remove_nothing(any_etcd, server):
             assert "encrypted at rest" in sync.error
             assert sync.last is None
         assert listed(server) == EXPECTED
+
+
+def test_what_is_registered_at_etcd_is_in_consul_as_long_as_it_is_there(face, etcd, server):
+    async def story():
+        async with face.etcd(etcd.host, etcd.port, ttl=5) as registry, face.access(url=server.url) as consul:
+            orders = {"tags": ["v2", "k8s"], "meta": {"team": "core"}, "weights": Weights(passing=3, warning=1)}
+            async with registry.registered("orders", "10.0.0.5", 8080, id="orders-1", **orders):
+                async with face.sync(registry, consul, prefix="x-") as sync:
+                    await sync.wait_ready(SERVER)
+                    (entry,) = await consul.health("x-orders")
+                    assert (entry.service.address, entry.service.port) == ("10.0.0.5", 8080)
+                    assert entry.service.tags == ("etcd", "v2")  # by k8s the reaper of consul-k8s would know its own
+                    assert entry.service.weights.passing == 3
+                    assert entry.service.meta == {
+                        "team": "core",
+                        "external-source": "etcd",
+                        "sync-owner": NODE,
+                        "sync-origin": "orders",
+                    }
+                    assert entry.node.meta == {"external-source": "etcd"}
+                    assert await consul.search_service("x-orders") == [("10.0.0.5", 8080)]
+                    named = {"ports": {"http": 80, "admin": 81}}
+                    async with registry.registered("orders", "10.0.0.6", id="orders-2", **named):
+                        await face.eventually(
+                            lambda: listed(server) == {"x-orders": {"10.0.0.5:8080", "10.0.0.6:80"}}, within=SERVER
+                        )
+                    await face.eventually(lambda: listed(server) == {"x-orders": {"10.0.0.5:8080"}}, within=SERVER)
+                    assert (await sync.plan()).is_empty
+
+    face.run(story)
+
+
+def test_a_registration_that_cannot_be_read_keeps_what_is_in_consul(any_etcd, server):
+    prefix = "/consul-access/v1/services/"
+    with EtcdRegistry(any_etcd.host, any_etcd.port) as registry, ConsulAccess(url=server.url) as consul:
+        with registry.registered("orders", "10.0.0.5", 8080, id="orders-1"):
+            with CatalogSync(registry, consul, may_vanish=1.0) as sync:
+                sync.wait_ready(SERVER)
+        any_etcd.put(f"{prefix}orders/orders-1", b"{")
+        found = CatalogSync(registry, consul, may_vanish=1.0).once()
+        assert (len(found.held), found.deregister) == (1, ())
+        assert [one.what for one in found.left_out] == ["orders"]
+        any_etcd.delete(f"{prefix}orders/orders-1")
+        assert len(CatalogSync(registry, consul, may_vanish=1.0).once().deregister) == 1

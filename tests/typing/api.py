@@ -10,6 +10,7 @@ import httpx
 
 from consul_access import (
     Address,
+    AsyncCatalogSync,
     AsyncConsulAccess,
     AsyncDiscoveryTransport,
     AsyncEtcdRegistry,
@@ -19,6 +20,7 @@ from consul_access import (
     AsyncResolver,
     Call,
     CatalogEntry,
+    CatalogSync,
     CheckStatus,
     ConsulAccess,
     DiscoveryTransport,
@@ -51,6 +53,9 @@ from consul_access import (
     ServiceSnapshot,
     ServicesSnapshot,
     StalePolicy,
+    SyncInstance,
+    SyncPlan,
+    SyncState,
     TtlCheck,
 )
 from consul_access.testing import FakeConsul
@@ -207,3 +212,18 @@ def by_name(access: ConsulAccess) -> None:
 async def async_by_name(access: AsyncConsulAccess) -> None:
     async with httpx.AsyncClient(transport=AsyncDiscoveryTransport(access)) as client:
         await client.get("http://orders/")
+
+
+def syncs(etcd: EtcdRegistry, consul: ConsulAccess, other: AsyncEtcdRegistry) -> None:
+    with CatalogSync(etcd.kubernetes, consul, node_port_addresses="internal_only") as sync:
+        assert_type(sync.wait_ready(5), SyncPlan)
+        assert_type(sync.state, SyncState)
+    assert_type(CatalogSync(source=etcd, target=consul).plan().register, tuple[SyncInstance, ...])
+    CatalogSync(other.kubernetes, consul)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    CatalogSync(etcd, consul, node_port_addresses="x")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def async_syncs(etcd: AsyncEtcdRegistry, consul: AsyncConsulAccess) -> None:
+    async with AsyncCatalogSync(etcd.kubernetes, consul) as sync:
+        assert_type(await sync.once(), SyncPlan)
+    AsyncCatalogSync(etcd, consul)
