@@ -21,7 +21,7 @@ def route(monkeypatch):
 
     def give(source):
         for face in ("_async", "_sync"):
-            monkeypatch.setattr(f"consul_access.{face}.announcing.route_source", lambda ip, port: source)
+            monkeypatch.setattr(f"consul_access.{face}.defining.route_source", lambda ip, port: source)
 
     give(ROUTE)
     return give

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -187,6 +188,8 @@ class Agent:
             mine.in_sync = theirs is not None and theirs.same_as(mine.service)
         for check_id, held in self.local.checks.items():
             known = node.checks.get(check_id.lower())
+            if known is not None and held.told_later is not None:  # its output has a time of its own
+                known = replace(known, output=held.check.output)
             held.in_sync = known is not None and known.same_as(held.check)
 
     def prepare(self, added: list[LocalCheck]) -> None:
