@@ -1,22 +1,25 @@
-"""Keeps services registered, in a process of its own: `keeper_peer.py CLIENT HOST PORT SERVICES SECONDS`.
+"""Keeps services registered, in a process of its own: `keeper_peer.py CLIENT HOST PORT SERVICES TTL SECONDS`.
 
-Prints one JSON object: {"cpu": seconds of CPU a service and second, "memory": bytes a service}. With 0 seconds it says
-"ready" and stays until it is told to end.
+Prints one JSON object: {"compared": CPU seconds a heartbeat, comparing included, "beats": the same for heartbeats
+alone, "memory": bytes a service}, and ends without deregistering. With 0 seconds it says "ready" and stays until it is
+told to end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-TTL = 9.0
-BEAT = TTL / 3
+SETTLES = 1.5
+"""Seconds from the last registration to the measurement: the first look at each comes after one second."""
 
 
 def memory() -> int:
@@ -24,51 +27,100 @@ def memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def measured(seconds: float, services: int, before: int) -> str:
-    cpu = time.process_time()
-    time.sleep(seconds)
-    used = time.process_time() - cpu
-    return json.dumps({"cpu": used / seconds / services, "memory": (memory() - before) / services})
+class Measured:
+    """CPU a heartbeat, from one moment to another; whoever makes heartbeats counts them."""
+
+    beats = 0
+
+    def begin(self) -> None:
+        self._cpu, self._counted = time.process_time(), self.beats
+
+    def end(self) -> float:
+        return (time.process_time() - self._cpu) / max(1, self.beats - self._counted)
+
+
+def tell(**figures: float) -> None:
+    print(json.dumps(figures), flush=True)
+    os._exit(0)  # the agent is thrown away as well
 
 
 def settings(number: int) -> dict[str, Any]:
     return {"port": 8080, "id": f"kept-{number}"}
 
 
-def ours(host: str, port: int, services: int, seconds: float) -> None:
+def counted(place: Any) -> Measured:
+    """Counts the heartbeats that keepers make at agents."""
+    found = Measured()
+    beat = place.beat
+
+    def counting(self: Any, status: Any, output: str) -> Any:
+        found.beats += 1
+        return beat(self, status, output)
+
+    place.beat = counting
+    return found
+
+
+def compare_no_more(keepers: Sequence[Any]) -> None:
+    """From now on they make heartbeats and nothing else, as py-consul's loop does."""
+    from consul_access.rules import keeping
+
+    keeping.LOOK_EVERY = float("inf")
+    for keeper in keepers:
+        keeper._rule._due.pop(keeping.Step.LOOK, None)
+        keeper._place._waits_from = float("inf")
+
+
+def ours(host: str, port: int, services: int, ttl: float, seconds: float) -> None:
     from consul_access import ConsulAccess, TtlCheck
+    from consul_access._sync.at_agent import AtAgent
 
     access = ConsulAccess(host, port)
     access.services()
-    with access.registered("warm", port=1, check=TtlCheck(TTL)):
+    with access.registered("warm", port=1, check=TtlCheck(ttl)):
         before = memory()
-    for number in range(services):
-        access.registered("kept", check=TtlCheck(TTL), **settings(number)).start()
+    found = counted(AtAgent)
+    keepers = [access.registered("kept", check=TtlCheck(ttl), **settings(number)) for number in range(services)]
+    for keeper in keepers:
+        keeper.start()
     if not seconds:
         print("ready", flush=True)
         threading.Event().wait()
-    print(measured(seconds, services, before), flush=True)
-    access.close()
+    time.sleep(SETTLES)
+    found.begin()
+    time.sleep(seconds)
+    compared, grown = found.end(), memory() - before
+    compare_no_more(keepers)
+    found.begin()
+    time.sleep(seconds)
+    tell(compared=compared, beats=found.end(), memory=grown / services)
 
 
-def ours_async(host: str, port: int, services: int, seconds: float) -> None:
+def ours_async(host: str, port: int, services: int, ttl: float, seconds: float) -> None:
     from consul_access import AsyncConsulAccess, TtlCheck
+    from consul_access._async.at_agent import AsyncAtAgent
 
     async def main() -> None:
         async with AsyncConsulAccess(host, port) as access:
-            async with access.registered("warm", port=1, check=TtlCheck(TTL)):
+            async with access.registered("warm", port=1, check=TtlCheck(ttl)):
                 before = memory()
-            for number in range(services):
-                await access.registered("kept", check=TtlCheck(TTL), **settings(number)).start()
-            cpu = time.process_time()
+            found = counted(AsyncAtAgent)
+            keepers = [access.registered("kept", check=TtlCheck(ttl), **settings(number)) for number in range(services)]
+            for keeper in keepers:
+                await keeper.start()
+            await asyncio.sleep(SETTLES)
+            found.begin()
             await asyncio.sleep(seconds)
-            used = time.process_time() - cpu
-            print(json.dumps({"cpu": used / seconds / services, "memory": (memory() - before) / services}), flush=True)
+            compared, grown = found.end(), memory() - before
+            compare_no_more(keepers)
+            found.begin()
+            await asyncio.sleep(seconds)
+            tell(compared=compared, beats=found.end(), memory=grown / services)
 
     asyncio.run(main())
 
 
-def py_consul(host: str, port: int, services: int, seconds: float) -> None:
+def py_consul(host: str, port: int, services: int, ttl: float, seconds: float) -> None:
     """The loop that users write: one thread that reports every service in turn, and a handler for SIGTERM."""
     import consul
 
@@ -77,8 +129,9 @@ def py_consul(host: str, port: int, services: int, seconds: float) -> None:
     before = memory()
     for number in range(services):
         client.agent.service.register(
-            "kept", service_id=f"kept-{number}", port=8080, check=consul.Check.ttl(f"{TTL:g}s")
+            "kept", service_id=f"kept-{number}", port=8080, check=consul.Check.ttl(f"{ttl:g}s")
         )
+    found = Measured()
 
     def leave(*_: object) -> None:
         for number in range(services):
@@ -86,10 +139,13 @@ def py_consul(host: str, port: int, services: int, seconds: float) -> None:
         sys.exit()
 
     def beat() -> None:
+        due = time.monotonic()
         while True:
             for number in range(services):
                 client.agent.check.ttl_pass(f"service:kept-{number}")
-            time.sleep(BEAT)
+                found.beats += 1
+            due += ttl / 3
+            time.sleep(max(0.0, due - time.monotonic()))
 
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=beat, daemon=True).start()
@@ -97,11 +153,14 @@ def py_consul(host: str, port: int, services: int, seconds: float) -> None:
         print("ready", flush=True)
         while True:
             time.sleep(60)
-    print(measured(seconds, services, before), flush=True)
-    leave()
+    time.sleep(SETTLES)
+    found.begin()
+    time.sleep(seconds)
+    used = found.end()
+    tell(compared=used, beats=used, memory=(memory() - before) / services)
 
 
 CLIENTS = {"ours": ours, "ours-async": ours_async, "py-consul": py_consul}
 
 if __name__ == "__main__":
-    CLIENTS[sys.argv[1]](sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))
+    CLIENTS[sys.argv[1]](sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]), float(sys.argv[6]))

@@ -20,6 +20,7 @@ from consul_access.models.status import CheckStatus
 if TYPE_CHECKING:
     from consul_access._async.keeper import AsyncKeeper
     from consul_access._async.place import AsyncPlace, Teller
+    from consul_access._async.pulse import AsyncPulse
     from consul_access.models.catalog import AgentInfo, AgentService, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
@@ -47,6 +48,7 @@ class AsyncAnnouncing(AsyncSending):
         self._agents: dict[Target, AgentInfo] = {}
         self._kept: set[AsyncKeeper] = set()
         self._seats: deque[None] = deque([None] * WAITING_KEEPERS)
+        self._pulse: AsyncPulse | None = None
 
     async def register_service(
         self,
@@ -228,8 +230,16 @@ class AsyncAnnouncing(AsyncSending):
             on_event=on_event,
             fail_fast=fail_fast,
             shared=shared,
+            pulse=self._beating() if mode == "agent" else None,  # heartbeats in the catalog wait for elections
             transport=self._transport.given,
         )
+
+    def _beating(self) -> AsyncPulse:
+        from consul_access._async.pulse import AsyncPulse
+
+        if self._pulse is None:
+            self._pulse = AsyncPulse()
+        return self._pulse
 
     def _at_agent(self, define: Callable[[Target], ServiceDefinition]) -> Callable[[Teller], AsyncPlace]:
         from consul_access._async.at_agent import AsyncAtAgent

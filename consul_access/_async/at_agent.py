@@ -11,11 +11,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from consul_access import consul
 from consul_access._async.place import HANGING, StillThere, Teller
 from consul_access._pairs.tasks import Later, sleep
+from consul_access.call import Call, Reply
 from consul_access.errors import (
     ConnectFailed,
     ConsulAccessError,
@@ -24,6 +26,7 @@ from consul_access.errors import (
     PermissionDenied,
     RequestRefused,
     Unavailable,
+    UnknownService,
 )
 from consul_access.models.address import Address, Target
 from consul_access.models.filters import quoted
@@ -33,7 +36,6 @@ from consul_access.rules.moving import Orphan, Orphans, is_for_good, trace_of
 
 if TYPE_CHECKING:
     from consul_access._async.announcing import AsyncAnnouncing
-    from consul_access.models.catalog import AgentService
     from consul_access.models.definition import ServiceDefinition
 
 __all__ = ["AsyncAtAgent"]
@@ -42,6 +44,10 @@ log = logging.getLogger("consul_access")
 
 GLANCE = 0.5
 """Seconds for a question to an agent that has not answered lately: heartbeats elsewhere wait for it."""
+DIFFERENT_ANSWERS = 4
+"""So many are remembered: agents tell several checks in any order."""
+ANOTHER_TRY = 60.0
+"""Seconds after which an agent that did not wait for changes is asked to once more."""
 SYNCED_WITHIN = 1.0
 """Seconds that an agent is given to pass a deregistration on to the servers; milliseconds do, mostly."""
 
@@ -61,6 +67,9 @@ class AsyncAtAgent:
     """
 
     definition: ServiceDefinition
+    _within: float
+    """Seconds for one question: as long as a heartbeat may be late, so that a frozen agent is noticed by then."""
+    _look: Call[str | None]
 
     def __init__(
         self,
@@ -87,8 +96,11 @@ class AsyncAtAgent:
         self._orphans = Orphans()
         self._warned_of: Target | None = None
         self._hash = ""
-        self._held: AgentService | None = None
+        self._waits_from = float("-inf")
         self._sees_checks = False
+        self._known: deque[bytes] = deque(maxlen=DIFFERENT_ANSWERS)
+        self._said: tuple[CheckStatus, str] | None = None
+        self._calls: list[Call[None]] = []
 
     @property
     def address(self) -> Address:
@@ -99,11 +111,6 @@ class AsyncAtAgent:
     def owes(self) -> bool:
         """Whether copies may be left at former agents."""
         return bool(self._orphans)
-
-    @property
-    def _within(self) -> float:
-        """Seconds for one question: as long as a heartbeat may be late, so that a frozen agent is noticed by then."""
-        return max(2.0, beat_interval(self.definition) or 5.0)
 
     # --- registering --------------------------------------------------------------------------------------
 
@@ -121,11 +128,15 @@ class AsyncAtAgent:
         self.definition = self._define(agent)
         self._agent = agent
         self.node = ""
-        self._hash, self._held, self._sees_checks = "", None, False
+        self._hash, self._waits_from, self._sees_checks = "", float("-inf"), False
+        self._known.clear()
+        self._within = max(2.0, beat_interval(self.definition) or 5.0)
+        asked: Call[Any] = consul.agent.service_health(self.definition.id)
+        self._look = replace(asked, read=self._differs)
 
     async def register(self, *, again: bool) -> None:
         """Registers at the pinned agent; the first time, at whichever takes connections."""
-        self._hash, self._held = "", None
+        self._hash = ""
         if again:
             await self._recognize()
         in_maintenance = again and await self._is_in_maintenance()
@@ -178,28 +189,41 @@ class AsyncAtAgent:
 
     async def beat(self, status: CheckStatus, output: str) -> None:
         """Reports all TTL checks."""
-        for check_id in self.definition.ttl_check_ids():
-            call = consul.agent.update_check(check_id, status, output)
+        for call in self._reports(status, output):
             await self._access.send(call, target=self._agent, within=self._within)
+
+    def _reports(self, status: CheckStatus, output: str) -> list[Call[None]]:
+        """The calls; mostly the same ones as the last time."""
+        if self._said != (status, output):
+            self._said = status, output
+            self._calls = [
+                consul.agent.update_check(check_id, status, output) for check_id in self.definition.ttl_check_ids()
+            ]
+        return self._calls
 
     async def look(self) -> str | None:
         """Compares the agent's copy with what was registered."""
-        found, self._held = self._held, None
-        if found is None:
-            found = await self._access.send(
-                consul.agent.service(self.definition.id), target=self._agent, within=self._within
-            )
-        call = consul.agent.checks(service_id=self.definition.id)
-        checks = await self._access.send(call, target=self._agent, within=self._within)
-        self.node = next((check.node for check in checks.values() if check.node), self.node)
+        return await self._access.send(self._look, target=self._agent, within=self._within)
+
+    def _differs(self, reply: Reply) -> str | None:
+        """What an answer shows otherwise. One that is the same, byte for byte, as an earlier one says the same."""
+        if reply.body in self._known:
+            return None
+        found = consul.agent.service_health(self.definition.id).read(reply)
+        if found.service is None:
+            raise UnknownService(f"the agent has no service {self.definition.id!r}")
+        checks = {check.id: check for check in found.checks}
+        self.node = next((check.node for check in found.checks if check.node), self.node)
         # A token that may not read checks is shown none; that alone is no reason to register again and again.
         self._sees_checks = self._sees_checks or bool(set(checks) & set(self.definition.check_ids()))
-        self._hash = found.content_hash
-        return drift(self.definition, found, checks if self._sees_checks else None)
+        differs = drift(self.definition, found.service, checks if self._sees_checks else None)
+        if differs is None and self._sees_checks:
+            self._known.append(reply.body)
+        return differs
 
     def can_watch(self) -> bool:
-        """Whether the agent has told a hash to wait by, and one of the client's seats is free."""
-        if not self._hash:
+        """Whether one of the client's seats is free, and the agent does wait."""
+        if time.monotonic() < self._waits_from:
             return False
         if not self._seated:
             try:
@@ -211,30 +235,48 @@ class AsyncAtAgent:
 
     async def watch(self, seconds: float) -> str | None:
         """Has the agent answer when its copy changes."""
+        deadline = time.monotonic() + seconds
+        if not self._hash:
+            found = await self._access.send(
+                consul.agent.service(self.definition.id), target=self._agent, within=min(seconds, self._within)
+            )
+            self._hash = found.content_hash
+            if not self._hash:
+                self._waits_not("tells no hash to wait by")
+                return None
+            if (differs := drift(self.definition, found, None)) is not None:
+                return differs
+        return await self._waits(deadline - time.monotonic())
+
+    async def _waits(self, seconds: float) -> str | None:
         begun = time.monotonic()
-        wait = max(0.05, (seconds - 0.2) * 16 / 17)  # agents add up to a sixteenth; the next step must not be late
+        wait = max(0.05, (seconds - 0.2) * 16 / 17)  # agents add up to a sixteenth
         call = consul.agent.service(self.definition.id, wait=wait, content_hash=self._hash)
         try:
-            found = await self._access.send(call, target=self._agent, within=seconds)
-        except DeadlineExceeded:  # the step that is due now will find out why
+            found = await self._access.send(call, target=self._agent, within=max(0.1, seconds))
+        except DeadlineExceeded:  # the next step will find out why
             return None
         if found.content_hash == self._hash and time.monotonic() - begun < wait / 2:
-            log.debug("%s does not wait for changes; it is looked at every few seconds instead", self._agent)
-            self._hash = ""
-        else:
-            self._hash, self._held = found.content_hash, found
+            self._waits_not("does not wait for changes")
+            return None
+        self._hash = found.content_hash
         return drift(self.definition, found, None)
 
-    async def confirm(self) -> bool:
+    def _waits_not(self, reason: str) -> None:
+        log.debug("%s %s; %s is looked at every few seconds instead", self._agent, reason, self.definition.id)
+        self._hash, self._waits_from = "", time.monotonic() + ANOTHER_TRY
+
+    async def confirm(self, within: float | None = None) -> bool:
         """Agents answer 200 also when the servers will never hear of a registration."""
-        nodes = await self._shown_at()
+        limit = HANGING if within is None else min(HANGING, within)
+        nodes = await self._shown_at(within=within)
         if not self.node:
-            self.node = await self._node_at(self._agent)
+            self.node = await self._node_at(self._agent, within=limit)
         # Other nodes may have the same id: it is unique at one agent only.
         if (self.node not in nodes) if self.node else not (nodes - self._orphans.nodes):
             return False
         self._orphans.come_home(self.node, self._agent)
-        await self._warn_of_servers()
+        await self._warn_of_servers(limit)
         return True
 
     async def _shown_at(self, place: Target | None = None, *, within: float | None = None) -> set[str]:
@@ -263,13 +305,13 @@ class AsyncAtAgent:
                     return place
         return None
 
-    async def _warn_of_servers(self) -> None:
+    async def _warn_of_servers(self, within: float) -> None:
         """One of several servers is no agent to register at: when it goes, the registration goes with it."""
         if self._warned_of is self._agent or self._agent.unix_path is not None:
             return
         self._warned_of = self._agent
         try:
-            peers = await self._access.send(consul.status.peers(), target=self._agent, within=HANGING)
+            peers = await self._access.send(consul.status.peers(), target=self._agent, within=within)
         except ConsulAccessError as error:
             log.debug("whether %s is a server cannot be told: %s", self._agent, error)
             return

@@ -101,6 +101,8 @@ class AsyncConsulAccess(AsyncFinding, AsyncAnnouncing):
         """
         for keeper in tuple(self._kept):
             await keeper.stop()
+        if self._pulse is not None:
+            self._pulse.end()
         if self._engine is not None:
             await self._engine.aclose()
         if self._login is not None:

@@ -166,9 +166,9 @@ class AsyncInCatalog:
         """Not here."""
         return None
 
-    async def confirm(self) -> bool:
+    async def confirm(self, within: float | None = None) -> bool:
         """Whether it is there."""
-        return await self._entry() is not None
+        return await self._entry(within=within) is not None
 
     async def elsewhere(self, away: float) -> str | None:  # noqa: ARG002
         """Any of the servers will do, so there is nowhere to go."""

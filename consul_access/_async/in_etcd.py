@@ -213,7 +213,7 @@ class AsyncInEtcd:
         """Not here."""
         return None
 
-    async def confirm(self) -> bool:
+    async def confirm(self, within: float | None = None) -> bool:  # noqa: ARG002
         """Always: etcd answers a write when most members hold it, so whoever reads after that sees it."""
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import logging
 import os
 import random
@@ -15,8 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from consul_access import exits
-from consul_access._async.place import AsyncPlace, StillThere, Teller
-from consul_access._pairs.tasks import Examiner, Flag, Worker, settled, shielded, sleep
+from consul_access._async.place import HANGING, AsyncPlace, StillThere, Teller
+from consul_access._async.pulse import AsyncPulse, AsyncStay
+from consul_access._pairs.tasks import Bell, Examiner, Flag, Slots, Worker, settled, shielded, sleep
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
 from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
@@ -40,6 +42,10 @@ LONGEST_CALL = 15.0
 """Seconds that the worker may still need after the end; every call of its is shorter."""
 SHORTEST_WATCH = 1.0
 """Seconds below which waiting for a change would cost more than it tells."""
+LONGEST_REST = 60.0
+"""Seconds after which a worker looks up although it was not called."""
+LONGEST_WATCH = 10.0
+"""Seconds after which an agent is asked to wait for a change anew."""
 
 
 class AsyncKeeper:
@@ -64,6 +70,7 @@ class AsyncKeeper:
         on_event: Callable[[KeeperEvent], object] | None,
         fail_fast: bool,
         shared: bool,
+        pulse: AsyncPulse | None,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._make_place = place
@@ -75,11 +82,13 @@ class AsyncKeeper:
         self._on_event = on_event
         self._fail_fast = fail_fast
         self._shared = shared
+        self._pulse = pulse if health is None else None  # a health function takes its time
         self._share: Share | None = None
         self._others = False
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
+        self._turn = Slots(1)
         self._place: AsyncPlace | None = None
         self._worker: Worker | None = None
         self._watching = False
@@ -152,6 +161,8 @@ class AsyncKeeper:
             return self
         if self._worker is not None:  # of an earlier life, which may still wait for an answer
             await self._worker.join(LONGEST_CALL)
+            with contextlib.suppress(TimeoutError):  # and the pulse, which may as well
+                await self._turn.acquire(time.monotonic() + LONGEST_CALL)
         _prepare(self._settings)
         place = self._make_place(self._hear)
         await place.settle(fail_fast=self._fail_fast)
@@ -163,7 +174,8 @@ class AsyncKeeper:
             place.definition.id, beat, spread=random.uniform, now=time.monotonic(), moves=place.may_move
         )
         self._ending = exits.Once()
-        self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
+        self._hurry, self._ended = Flag(), Flag()
+        self._bell, self._turn = Bell(), Slots(1)
         self._over = False
         self._share = Share(f"{place.definition.id} at {self._settings.targets}") if self._shared else None
         self._process = os.getpid()  # from here on it can be stopped, also by another thread
@@ -226,7 +238,8 @@ class AsyncKeeper:
     # --- the steps ----------------------------------------------------------------------------------------
 
     async def _first(self) -> None:
-        place = self._at()
+        place, begun = self._at(), time.monotonic()
+        deadline = begun + self._settings.timeouts.total
         try:
             if self._share is not None:
                 await self._joins(self._share)
@@ -242,9 +255,11 @@ class AsyncKeeper:
                 with shielded():
                     await self._takes_back(place)
             raise
-        if place.definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
+        # Critical before its first report: nobody would be sent there. What hangs is left to the worker.
+        if place.definition.ttl_check_ids() and time.monotonic() - begun < HANGING:
             await self._perform(Step.BEAT)
-        await self._perform(Step.CONFIRM)
+        if time.monotonic() < deadline:
+            await self._perform(Step.CONFIRM, deadline)
 
     async def _takes_back(self, place: AsyncPlace) -> None:
         if not self._is_anothers():
@@ -258,44 +273,126 @@ class AsyncKeeper:
                 if due is None:
                     return
                 step, when = due
-                if when <= now:
-                    await self._perform(step)
-                elif await self._rests(when - now):
-                    return
+                if when > now:
+                    await self._rests(when)
+                elif await self._takes_its_turn():
+                    try:
+                        await self._perform(step)
+                    finally:
+                        self._turn.release()
         finally:
             # Ended by the event loop, which is being closed: nobody else will deregister.
             if not self._over:
                 await self.stop()
 
-    async def _rests(self, seconds: float) -> bool:
-        """Until the next step is due, or something has changed; whether the end has come instead."""
-        if seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
-            return await self._stopping.wait(seconds)
-        self._watching = True
-        try:
-            await self._perform(Step.LOOK, watching=seconds)
-        finally:
-            self._watching = False
-        return self._over
+    async def _takes_its_turn(self) -> bool:
+        """Waits until the pulse is not in the middle of a step; False when the end comes first."""
+        while not self._over:
+            with contextlib.suppress(TimeoutError):
+                await self._turn.acquire(time.monotonic() + 1.0)
+                return True
+        return False
 
-    async def _perform(self, step: Step, *, watching: float = 0.0) -> None:
+    async def _rests(self, until: float) -> None:
+        """Until the next step is due, or something has changed, or the end has come."""
+        rung, seconds = self._bell.rung, until - time.monotonic()
+        if self._over:
+            return
+        if self._pulse is not None and self._rule.is_steady:
+            await self._is_served(self._pulse, until, rung)
+        elif seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
+            await self._bell.wait(rung, seconds)
+        else:
+            await self._takes_up(await self._watches(seconds))
+
+    async def _is_served(self, pulse: AsyncPulse, until: float, rung: int) -> None:
+        """Leaves the steps to the client's pulse until one brings something up, or is late by a whole heartbeat."""
+        found: Exception | str | None = None
+        bell, interval = self._bell, self._rule.interval
+        stay = AsyncStay(self._serve, bell.ring, interval)
         try:
-            events = await self._watches(watching) if watching else await self._steps(step)
-        except NotFound as error:
-            events = self._rule.gone(time.monotonic(), str(error))
-        except ConsulAccessError as error:
-            events = self._rule.failed(step, time.monotonic(), str(error))
-        except Exception as error:  # a keeper outlives everything
-            log.exception("keeping %s failed in a way that was not foreseen; it goes on", self.id)
-            events = self._rule.failed(step, time.monotonic(), repr(error))
+            pulse.join(stay, until)
+        except RuntimeError as error:  # there can be no more threads
+            log.warning("%s makes its heartbeats by itself from now on: %s", self.id, error)
+            self._pulse = None
+            return
+        try:
+            while found is None and bell.rung == rung and self._rule.is_steady:
+                if self._at().can_watch():
+                    if (limit := self._until_late(interval)) <= 0:
+                        break
+                    found = await self._watches(min(limit, LONGEST_WATCH))
+                else:
+                    await bell.wait(rung, LONGEST_REST)
+        finally:
+            stay.leave()
+        await self._takes_up(found)
+
+    def _until_late(self, interval: float) -> float:
+        due = self._rule.next(time.monotonic())
+        return 0.0 if due is None else due[1] + interval - time.monotonic()
+
+    async def _serve(self, until: float) -> float | None:
+        """For the pulse: does what is due by then; when to come again, or None when the worker goes on by itself."""
+        turn = self._turn
+        try:
+            await turn.acquire(0.0)
+        except TimeoutError:  # the worker has helped itself
+            return None
+        try:
+            due = self._rule.next(until)
+            if due is not None and due[1] <= until and not self._over:
+                await self._perform(due[0])
+            due = self._rule.next(time.monotonic())
+        finally:
+            turn.release()
+        if due is None or self._over:
+            return None
+        if not self._rule.is_steady and not self._watching:  # one that waits at the agent cannot be woken
+            self._bell.ring()
+            return None
+        return due[1]
+
+    async def _perform(self, step: Step, deadline: float = float("inf")) -> None:
+        try:
+            events = await self._steps(step, deadline)
+        except Exception as error:  # noqa: BLE001 - a keeper outlives everything, and says what it was
+            events = self._failure(step, error)
         if not self._over:
             await self._tell(events)
 
-    async def _watches(self, seconds: float) -> list[KeeperEvent]:
-        differs = await self._at().watch(seconds)
-        return [] if differs is None else self._rule.gone(time.monotonic(), differs)
+    def _failure(self, step: Step, error: Exception) -> list[KeeperEvent]:
+        if isinstance(error, NotFound):
+            return self._rule.gone(time.monotonic(), str(error))
+        if isinstance(error, ConsulAccessError):
+            return self._rule.failed(step, time.monotonic(), str(error))
+        log.error("keeping %s failed in a way that was not foreseen; it goes on", self.id, exc_info=error)
+        return self._rule.failed(step, time.monotonic(), repr(error))
 
-    async def _steps(self, step: Step) -> list[KeeperEvent]:
+    async def _watches(self, seconds: float) -> Exception | str | None:
+        """Has the place wait for a change: what differs, or what went wrong."""
+        self._watching = True
+        try:
+            return await self._at().watch(seconds)
+        except Exception as error:  # noqa: BLE001 - it is taken up
+            return error
+        finally:
+            self._watching = False
+
+    async def _takes_up(self, found: Exception | str | None) -> None:
+        """What waiting for a change has brought up, unless a step has come upon it already."""
+        if found is None or not await self._takes_its_turn():
+            return
+        try:
+            if self._rule.is_steady:
+                now = time.monotonic()
+                await self._tell(
+                    self._rule.gone(now, found) if isinstance(found, str) else self._failure(Step.LOOK, found)
+                )
+        finally:
+            self._turn.release()
+
+    async def _steps(self, step: Step, deadline: float) -> list[KeeperEvent]:
         match step:
             case Step.REGISTER:
                 await self._registers()
@@ -305,7 +402,7 @@ class AsyncKeeper:
             case Step.LOOK:
                 return await self._looks()
             case Step.CONFIRM:
-                return await self._confirms()
+                return await self._confirms(deadline)
             case Step.MOVE:
                 return await self._moves()
             case Step.CLEAN:
@@ -355,10 +452,11 @@ class AsyncKeeper:
         self._ok()
         return self._rule.succeeded(Step.LOOK, time.monotonic())
 
-    async def _confirms(self) -> list[KeeperEvent]:
+    async def _confirms(self, deadline: float) -> list[KeeperEvent]:
         """Whether others can find it: the catalog is asked, through the agent."""
+        left = deadline - time.monotonic()
         try:
-            found = await self._at().confirm()
+            found = await self._at().confirm(None if left == float("inf") else max(0.1, left))
         except ConsulAccessError as error:
             return self._rule.unseen(time.monotonic(), f"the catalog cannot be read: {error}")
         return self._rule.seen() if found else self._rule.unseen(time.monotonic(), UNSEEN)
@@ -372,7 +470,7 @@ class AsyncKeeper:
 
     async def _end(self) -> bool:
         self._over = True
-        self._stopping.set()
+        self._bell.ring()
         if self._worker is not None:  # one that waits for the agent ends with the registration
             await self._worker.join(0.0 if self._watching else 0.1)
         if self._is_anothers() and await self._is_left_to_others():

@@ -79,8 +79,8 @@ class AsyncPlace(Protocol):
         """Waits for a change, at most so long; what is held otherwise then, or None."""
         ...
 
-    async def confirm(self) -> bool:
-        """Whether others can find it."""
+    async def confirm(self, within: float | None = None) -> bool:
+        """Whether others can find it; within so many seconds, when that is less than the settings allow."""
         ...
 
     async def elsewhere(self, away: float) -> str | None:

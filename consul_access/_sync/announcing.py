@@ -21,6 +21,7 @@ from consul_access.models.status import CheckStatus
 if TYPE_CHECKING:
     from consul_access._sync.keeper import Keeper
     from consul_access._sync.place import Place, Teller
+    from consul_access._sync.pulse import Pulse
     from consul_access.models.catalog import AgentInfo, AgentService, Weights
     from consul_access.models.checks import AnyCheck
     from consul_access.models.definition import ServiceDefinition
@@ -48,6 +49,7 @@ class Announcing(Sending):
         self._agents: dict[Target, AgentInfo] = {}
         self._kept: set[Keeper] = set()
         self._seats: deque[None] = deque([None] * WAITING_KEEPERS)
+        self._pulse: Pulse | None = None
 
     def register_service(
         self,
@@ -229,8 +231,16 @@ class Announcing(Sending):
             on_event=on_event,
             fail_fast=fail_fast,
             shared=shared,
+            pulse=self._beating() if mode == "agent" else None,  # heartbeats in the catalog wait for elections
             transport=self._transport.given,
         )
+
+    def _beating(self) -> Pulse:
+        from consul_access._sync.pulse import Pulse
+
+        if self._pulse is None:
+            self._pulse = Pulse()
+        return self._pulse
 
     def _at_agent(self, define: Callable[[Target], ServiceDefinition]) -> Callable[[Teller], Place]:
         from consul_access._sync.at_agent import AtAgent

@@ -102,6 +102,8 @@ class ConsulAccess(Finding, Announcing):
         """
         for keeper in tuple(self._kept):
             keeper.stop()
+        if self._pulse is not None:
+            self._pulse.end()
         if self._engine is not None:
             self._engine.close()
         if self._login is not None:

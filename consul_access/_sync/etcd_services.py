@@ -208,6 +208,7 @@ class EtcdServices:
             on_event=on_event,
             fail_fast=fail_fast,
             shared=False,  # each process has a lease of its own, and one lease cannot hold what another one does
+            pulse=None,  # heartbeats that come at the same time are one request
             transport=self._gateway.given,
         )
 

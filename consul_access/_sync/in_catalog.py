@@ -167,9 +167,9 @@ class InCatalog:
         """Not here."""
         return None
 
-    def confirm(self) -> bool:
+    def confirm(self, within: float | None = None) -> bool:
         """Whether it is there."""
-        return self._entry() is not None
+        return self._entry(within=within) is not None
 
     def elsewhere(self, away: float) -> str | None:  # noqa: ARG002
         """Any of the servers will do, so there is nowhere to go."""

@@ -214,7 +214,7 @@ class InEtcd:
         """Not here."""
         return None
 
-    def confirm(self) -> bool:
+    def confirm(self, within: float | None = None) -> bool:  # noqa: ARG002
         """Always: etcd answers a write when most members hold it, so whoever reads after that sees it."""
         return True
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import logging
 import os
 import random
@@ -16,8 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from consul_access import exits
-from consul_access._pairs.threads import Examiner, Flag, Worker, settled, shielded, sleep
-from consul_access._sync.place import Place, StillThere, Teller
+from consul_access._pairs.threads import Bell, Examiner, Flag, Slots, Worker, settled, shielded, sleep
+from consul_access._sync.place import HANGING, Place, StillThere, Teller
+from consul_access._sync.pulse import Pulse, Stay
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
 from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
@@ -41,6 +43,10 @@ LONGEST_CALL = 15.0
 """Seconds that the worker may still need after the end; every call of its is shorter."""
 SHORTEST_WATCH = 1.0
 """Seconds below which waiting for a change would cost more than it tells."""
+LONGEST_REST = 60.0
+"""Seconds after which a worker looks up although it was not called."""
+LONGEST_WATCH = 10.0
+"""Seconds after which an agent is asked to wait for a change anew."""
 
 
 class Keeper:
@@ -65,6 +71,7 @@ class Keeper:
         on_event: Callable[[KeeperEvent], object] | None,
         fail_fast: bool,
         shared: bool,
+        pulse: Pulse | None,
         transport: httpx.BaseTransport | None,
     ) -> None:
         self._make_place = place
@@ -76,11 +83,13 @@ class Keeper:
         self._on_event = on_event
         self._fail_fast = fail_fast
         self._shared = shared
+        self._pulse = pulse if health is None else None  # a health function takes its time
         self._share: Share | None = None
         self._others = False
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
+        self._turn = Slots(1)
         self._place: Place | None = None
         self._worker: Worker | None = None
         self._watching = False
@@ -153,6 +162,8 @@ class Keeper:
             return self
         if self._worker is not None:  # of an earlier life, which may still wait for an answer
             self._worker.join(LONGEST_CALL)
+            with contextlib.suppress(TimeoutError):  # and the pulse, which may as well
+                self._turn.acquire(time.monotonic() + LONGEST_CALL)
         _prepare(self._settings)
         place = self._make_place(self._hear)
         place.settle(fail_fast=self._fail_fast)
@@ -164,7 +175,8 @@ class Keeper:
             place.definition.id, beat, spread=random.uniform, now=time.monotonic(), moves=place.may_move
         )
         self._ending = exits.Once()
-        self._stopping, self._hurry, self._ended = Flag(), Flag(), Flag()
+        self._hurry, self._ended = Flag(), Flag()
+        self._bell, self._turn = Bell(), Slots(1)
         self._over = False
         self._share = Share(f"{place.definition.id} at {self._settings.targets}") if self._shared else None
         self._process = os.getpid()  # from here on it can be stopped, also by another thread
@@ -227,7 +239,8 @@ class Keeper:
     # --- the steps ----------------------------------------------------------------------------------------
 
     def _first(self) -> None:
-        place = self._at()
+        place, begun = self._at(), time.monotonic()
+        deadline = begun + self._settings.timeouts.total
         try:
             if self._share is not None:
                 self._joins(self._share)
@@ -243,9 +256,11 @@ class Keeper:
                 with shielded():
                     self._takes_back(place)
             raise
-        if place.definition.ttl_check_ids():  # critical before its first report: nobody would be sent there
+        # Critical before its first report: nobody would be sent there. What hangs is left to the worker.
+        if place.definition.ttl_check_ids() and time.monotonic() - begun < HANGING:
             self._perform(Step.BEAT)
-        self._perform(Step.CONFIRM)
+        if time.monotonic() < deadline:
+            self._perform(Step.CONFIRM, deadline)
 
     def _takes_back(self, place: Place) -> None:
         if not self._is_anothers():
@@ -259,44 +274,124 @@ class Keeper:
                 if due is None:
                     return
                 step, when = due
-                if when <= now:
-                    self._perform(step)
-                elif self._rests(when - now):
-                    return
+                if when > now:
+                    self._rests(when)
+                elif self._takes_its_turn():
+                    try:
+                        self._perform(step)
+                    finally:
+                        self._turn.release()
         finally:
             # Ended by the event loop, which is being closed: nobody else will deregister.
             if not self._over:
                 self.stop()
 
-    def _rests(self, seconds: float) -> bool:
-        """Until the next step is due, or something has changed; whether the end has come instead."""
-        if seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
-            return self._stopping.wait(seconds)
-        self._watching = True
-        try:
-            self._perform(Step.LOOK, watching=seconds)
-        finally:
-            self._watching = False
-        return self._over
+    def _takes_its_turn(self) -> bool:
+        """Waits until the pulse is not in the middle of a step; False when the end comes first."""
+        while not self._over:
+            with contextlib.suppress(TimeoutError):
+                self._turn.acquire(time.monotonic() + 1.0)
+                return True
+        return False
 
-    def _perform(self, step: Step, *, watching: float = 0.0) -> None:
+    def _rests(self, until: float) -> None:
+        """Until the next step is due, or something has changed, or the end has come."""
+        rung, seconds = self._bell.rung, until - time.monotonic()
+        if self._over:
+            return
+        if self._pulse is not None and self._rule.is_steady:
+            self._is_served(self._pulse, until, rung)
+        elif seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
+            self._bell.wait(rung, seconds)
+        else:
+            self._takes_up(self._watches(seconds))
+
+    def _is_served(self, pulse: Pulse, until: float, rung: int) -> None:
+        """Leaves the steps to the client's pulse until one brings something up, or is late by a whole heartbeat."""
+        found: Exception | str | None = None
+        bell, interval = self._bell, self._rule.interval
+        stay = Stay(self._serve, bell.ring, interval)
         try:
-            events = self._watches(watching) if watching else self._steps(step)
-        except NotFound as error:
-            events = self._rule.gone(time.monotonic(), str(error))
-        except ConsulAccessError as error:
-            events = self._rule.failed(step, time.monotonic(), str(error))
-        except Exception as error:  # a keeper outlives everything
-            log.exception("keeping %s failed in a way that was not foreseen; it goes on", self.id)
-            events = self._rule.failed(step, time.monotonic(), repr(error))
+            pulse.join(stay, until)
+        except RuntimeError as error:  # there can be no more threads
+            log.warning("%s makes its heartbeats by itself from now on: %s", self.id, error)
+            self._pulse = None
+            return
+        try:
+            while found is None and bell.rung == rung and self._rule.is_steady:
+                if self._at().can_watch():
+                    if (limit := self._until_late(interval)) <= 0:
+                        break
+                    found = self._watches(min(limit, LONGEST_WATCH))
+                else:
+                    bell.wait(rung, LONGEST_REST)
+        finally:
+            stay.leave()
+        self._takes_up(found)
+
+    def _until_late(self, interval: float) -> float:
+        due = self._rule.next(time.monotonic())
+        return 0.0 if due is None else due[1] + interval - time.monotonic()
+
+    def _serve(self, until: float) -> float | None:
+        """For the pulse: does what is due by then; when to come again, or None when the worker goes on by itself."""
+        turn = self._turn
+        try:
+            turn.acquire(0.0)
+        except TimeoutError:  # the worker has helped itself
+            return None
+        try:
+            due = self._rule.next(until)
+            if due is not None and due[1] <= until and not self._over:
+                self._perform(due[0])
+            due = self._rule.next(time.monotonic())
+        finally:
+            turn.release()
+        if due is None or self._over:
+            return None
+        if not self._rule.is_steady and not self._watching:  # one that waits at the agent cannot be woken
+            self._bell.ring()
+            return None
+        return due[1]
+
+    def _perform(self, step: Step, deadline: float = float("inf")) -> None:
+        try:
+            events = self._steps(step, deadline)
+        except Exception as error:  # noqa: BLE001 - a keeper outlives everything, and says what it was
+            events = self._failure(step, error)
         if not self._over:
             self._tell(events)
 
-    def _watches(self, seconds: float) -> list[KeeperEvent]:
-        differs = self._at().watch(seconds)
-        return [] if differs is None else self._rule.gone(time.monotonic(), differs)
+    def _failure(self, step: Step, error: Exception) -> list[KeeperEvent]:
+        if isinstance(error, NotFound):
+            return self._rule.gone(time.monotonic(), str(error))
+        if isinstance(error, ConsulAccessError):
+            return self._rule.failed(step, time.monotonic(), str(error))
+        log.error("keeping %s failed in a way that was not foreseen; it goes on", self.id, exc_info=error)
+        return self._rule.failed(step, time.monotonic(), repr(error))
 
-    def _steps(self, step: Step) -> list[KeeperEvent]:
+    def _watches(self, seconds: float) -> Exception | str | None:
+        """Has the place wait for a change: what differs, or what went wrong."""
+        self._watching = True
+        try:
+            return self._at().watch(seconds)
+        except Exception as error:  # noqa: BLE001 - it is taken up
+            return error
+        finally:
+            self._watching = False
+
+    def _takes_up(self, found: Exception | str | None) -> None:
+        """What waiting for a change has brought up, unless a step has come upon it already."""
+        if found is None or not self._takes_its_turn():
+            return
+        try:
+            if self._rule.is_steady:
+                now = time.monotonic()
+                self._tell(self._rule.gone(now, found) if isinstance(found, str) else self._failure(Step.LOOK, found))
+        finally:
+            self._turn.release()
+
+    def _steps(self, step: Step, deadline: float) -> list[KeeperEvent]:
         match step:
             case Step.REGISTER:
                 self._registers()
@@ -306,7 +401,7 @@ class Keeper:
             case Step.LOOK:
                 return self._looks()
             case Step.CONFIRM:
-                return self._confirms()
+                return self._confirms(deadline)
             case Step.MOVE:
                 return self._moves()
             case Step.CLEAN:
@@ -356,10 +451,11 @@ class Keeper:
         self._ok()
         return self._rule.succeeded(Step.LOOK, time.monotonic())
 
-    def _confirms(self) -> list[KeeperEvent]:
+    def _confirms(self, deadline: float) -> list[KeeperEvent]:
         """Whether others can find it: the catalog is asked, through the agent."""
+        left = deadline - time.monotonic()
         try:
-            found = self._at().confirm()
+            found = self._at().confirm(None if left == float("inf") else max(0.1, left))
         except ConsulAccessError as error:
             return self._rule.unseen(time.monotonic(), f"the catalog cannot be read: {error}")
         return self._rule.seen() if found else self._rule.unseen(time.monotonic(), UNSEEN)
@@ -373,7 +469,7 @@ class Keeper:
 
     def _end(self) -> bool:
         self._over = True
-        self._stopping.set()
+        self._bell.ring()
         if self._worker is not None:  # one that waits for the agent ends with the registration
             self._worker.join(0.0 if self._watching else 0.1)
         if self._is_anothers() and self._is_left_to_others():

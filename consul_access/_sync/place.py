@@ -80,8 +80,8 @@ class Place(Protocol):
         """Waits for a change, at most so long; what is held otherwise then, or None."""
         ...
 
-    def confirm(self) -> bool:
-        """Whether others can find it."""
+    def confirm(self, within: float | None = None) -> bool:
+        """Whether others can find it; within so many seconds, when that is less than the settings allow."""
         ...
 
     def elsewhere(self, away: float) -> str | None:

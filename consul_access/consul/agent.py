@@ -58,6 +58,7 @@ class _Member(BaseModel, defer_build=True):
 class _Outcome(BaseModel, defer_build=True):
     status: CheckStatus = Field(alias="AggregatedStatus")
     service: AgentService | None = Field(None, alias="Service")
+    checks: Annotated[tuple[Check, ...], NullAs(tuple)] = Field((), alias="Checks")
 
 
 class AgentHealth(BaseModel, frozen=True, defer_build=True):
@@ -65,11 +66,13 @@ class AgentHealth(BaseModel, frozen=True, defer_build=True):
 
     Args:
         status: over all its checks; critical when the agent does not know it.
-        service: what is registered, or None.
+        service: what is registered, or None; without its `content_hash`.
+        checks: its checks and its node's.
     """
 
     status: CheckStatus
     service: AgentService | None
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ def _as_data(reply: Reply) -> Reply:
 
 
 def _health(outcome: _Outcome) -> AgentHealth:
-    return AgentHealth(status=outcome.status, service=outcome.service)
+    return AgentHealth(status=outcome.status, service=outcome.service, checks=outcome.checks)
 
 
 def _nothing(_: Reply) -> None:

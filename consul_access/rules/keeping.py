@@ -86,6 +86,7 @@ class Step(IntEnum):
     """Removes the copy at an agent that it was moved away from."""
 
 
+_STEADY: Final = frozenset({Step.BEAT, Step.LOOK})
 P = ParamSpec("P")
 
 
@@ -143,14 +144,11 @@ class Keeping:
 
     def next(self, now: float) -> tuple[Step, float] | None:
         """The next step and when it is due; of those due already the most urgent. None once it is ending."""
-        if not self._due:
-            return None
-        waiting = [(when, step) for step, when in self._due.items()]
-        ready = [step for when, step in waiting if when <= now]
-        if ready:
-            return min(ready), now
-        when, step = min(waiting)
-        return step, when
+        first: tuple[float, Step] | None = None
+        for step, when in list(self._due.items()):  # a copy: another thread may be writing
+            if first is None or (max(when, now), step) < first:  # whatever is due already is due now
+                first = max(when, now), step
+        return None if first is None else (first[1], first[0])
 
     @classmethod
     def ended(cls) -> Self:
@@ -163,6 +161,16 @@ class Keeping:
     def registered_before(self) -> bool:
         """Whether the agent has accepted it at least once."""
         return self._registered_before
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether all is well, and nothing but heartbeats and looks is to be done."""
+        return self.state is KeeperState.REGISTERED and not self.misses and _STEADY.issuperset(list(self._due))
+
+    @property
+    def interval(self) -> float:
+        """Seconds between heartbeats, or between looks when there are none."""
+        return self._beat or LOOK_EVERY
 
     @_while_it_lasts
     def registered(self, now: float) -> list[KeeperEvent]:

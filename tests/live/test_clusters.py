@@ -10,6 +10,7 @@ import pytest
 
 from consul_access import ConsulAccess, KeeperState, PermissionDenied, TtlCheck
 from tests.support.cluster import Cluster, one_name, paused
+from tests.support.slowness import Slowness
 from tests.support.switching import SwitchingProxy
 from tests.support.waiting import eventually
 
@@ -194,21 +195,29 @@ def test_the_first_address_that_takes_connections_is_registered_at(face, cluster
 
 
 def test_c01_agent_killed_for_3_seconds_and_back(face, cluster, told):
+    """The heartbeat that it missed is made up for at once. How long the cluster takes the agent for dead is its own
+    affair: never, when it is back within 5 s; on a busy machine it is started more slowly than that."""
     agent = cluster.agent
+
+    def is_dead():
+        return any(cluster.takes_for_dead(agent, asked=server) for server in cluster.servers)
 
     async def story():
         async with face.access(url=agent.url) as access:
             async with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
-                seen = Sightings(cluster, cluster.servers)
+                seen, dead, last = Sightings(cluster, cluster.servers), 0.0, time.monotonic()
                 agent.kill()
                 await face.sleep(3)
                 agent.run()
                 back = time.monotonic()
-                while keeper.misses or time.monotonic() - back < 2:
-                    seen.look()
-                    assert time.monotonic() - back < 10
+                while keeper.misses or not seen.look() or time.monotonic() - back < 2:
+                    now = time.monotonic()
+                    dead, last = dead + (now - last if is_dead() else 0.0), now
+                    assert now - back < 30
                     await face.sleep(0.02)
                 told("missing for", seen.missing)
+                told("of that taken for dead for", dead)
+                assert seen.missing - dead < BEAT + AGENT
                 assert seen.double == 0.0
                 assert keeper.re_registrations == 0
                 assert keeper.state is KeeperState.REGISTERED
@@ -315,20 +324,19 @@ def test_c08_rolling_restart_of_the_servers(cluster, told):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_c09_follower_paused(cluster, number, told):
-    """Whatever hangs, no call of ours does for longer than 12 s, and nothing is registered twice."""
+    """Whatever hangs, nothing of ours does for longer than 12 s, and nothing is registered twice."""
     with ConsulAccess(url=cluster.agent.url) as access:
         with access.registered("orders", "10.0.0.5", 8080, check=TtlCheck(TTL), id="orders-1") as keeper:
             follower = cluster.followers()[number]  # the agent asks one of the servers, nobody knows which
+            second = access.registered("orders", "10.0.0.6", 8080, check=None, id="orders-2", fail_fast=False)
             with paused(follower):
-                begun = time.monotonic()
-                second = access.registered("orders", "10.0.0.6", 8080, check=None, id="orders-2", fail_fast=False)
-                second.start()
-                told("a registration took", time.monotonic() - begun)
-                assert time.monotonic() - begun < 22  # the registration, and the look at the catalog after it
-                begun = time.monotonic()
-                second.stop()
-                told("its end took", time.monotonic() - begun)
-                assert time.monotonic() - begun < 12
+                for what, step in (("a registration", second.start), ("its end", second.stop)):
+                    with Slowness() as slow:
+                        begun = time.monotonic()
+                        step()
+                        taken = time.monotonic() - begun
+                    told(f"{what} took", taken)
+                    assert taken - slow.seconds < 12
             begun = time.monotonic()
             while keeper.misses or cluster.passing("orders", asked=cluster.leader())[:1] != [
                 (cluster.agent.node, "orders-1")

@@ -372,6 +372,38 @@ def test_100_services_kept_by_one_process(face, consul):
     face.run(story)
 
 
+def test_one_that_keeps_the_others_waiting_costs_them_no_heartbeat(face, consul):
+    """One worker makes the heartbeats of all; here the answer to one of them does not come."""
+
+    async def story():
+        async with face.access(url=consul.url) as access:
+            first = access.registered("slow", port=1, check=TtlCheck(TTL), id="slow-1")
+            others = [access.registered("orders", port=n, check=TtlCheck(TTL), id=f"orders-{n}") for n in (1, 2, 3)]
+            for keeper in (first, *others):
+                await keeper.start()
+            hangs, free = threading.Event(), threading.Event()
+            keeper = first if face.is_async else first._inner
+
+            async def hang(*_):
+                hangs.set()
+                await face.sleep(3 * TTL)
+
+            def block(*_):
+                hangs.set()
+                free.wait(3 * TTL)
+
+            keeper._place.beat = hang if face.is_async else block
+            await face.eventually(hangs.is_set, within=BEAT + AGENT)
+            until = time.monotonic() + 2 * TTL
+            while time.monotonic() < until:
+                assert len(passing(consul)) == 3
+                await face.sleep(0.05)
+            free.set()
+            assert all(keeper.misses == keeper.re_registrations == 0 for keeper in others)
+
+    face.run(story)
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "output"),
     [(True, "passing", ""), (("warning", "slow"), "warning", "slow"), (False, "critical", "")],

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consul_access import Address, AgentService, Check, KeeperState, ServiceDefinition, TcpCheck, TtlCheck, Weights
-from consul_access.rules.keeping import CONTEST_WINDOW, LONGEST_PAUSE, UNSEEN_AFTER, Keeping, Step, beat_interval, drift
+from consul_access.rules.keeping import (
+    CONTEST_WINDOW,
+    LONGEST_PAUSE,
+    LOOK_EVERY,
+    UNSEEN_AFTER,
+    Keeping,
+    Step,
+    beat_interval,
+    drift,
+)
 
 BEAT = 5.0
 NEVER = float("inf")
@@ -74,6 +83,23 @@ def test_it_never_gives_up_and_never_spins(script, seed):
         assert upcoming[1] - ended <= 32
         if how == "fails":
             assert 0.05 <= rule._due[step] - ended <= LONGEST_PAUSE
+
+
+@given(answers, st.integers(0, 9))
+def test_it_is_steady_when_nothing_but_heartbeats_and_looks_is_due_and_none_was_missed(script, seed):
+    rule = keeping(seed=seed)
+    for *_, how, _ in life(rule, script):
+        assert not (rule.is_steady and how == "fails")
+        if rule.is_steady:
+            assert rule.state is KeeperState.REGISTERED
+            assert rule._due.keys() == {Step.BEAT, Step.LOOK}
+    rule.draining()
+    assert not rule.is_steady
+
+
+def test_its_interval_is_that_of_the_heartbeats_or_else_of_the_looks():
+    assert keeping().interval == BEAT
+    assert keeping(None).interval == LOOK_EVERY
 
 
 @given(answers, st.integers(0, 9))

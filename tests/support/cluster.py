@@ -152,6 +152,13 @@ class Cluster:
                 return [(entry["Node"]["Node"], entry["Service"]["ID"]) for entry in entries]
         return None
 
+    def takes_for_dead(self, member: Member, *, asked: Member) -> bool:
+        """Whether the member that is asked takes another one's agent for dead."""
+        with contextlib.suppress(OSError, AssertionError):
+            checks = asked.read(f"/v1/health/node/{member.node}")
+            return any(check["CheckID"] == "serfHealth" and check["Status"] == "critical" for check in checks)
+        return False
+
     def start(self) -> None:
         for attempt in range(5):
             hosts = _own_hosts(4)
