@@ -137,6 +137,7 @@ class AsyncAnnouncing(AsyncSending):
         *,
         mode: Literal["agent", "catalog"] = "agent",
         node: str | None = None,
+        require_agent: bool = False,
         drain: float = 0.0,
         stop_timeout: float = 5.0,
         health: Callable[[], object] | None = None,
@@ -169,6 +170,8 @@ class AsyncAnnouncing(AsyncSending):
                 but this keeper states its status.
             node: in catalog mode, the node to register on, which no agent may own; `consul-access` by default. It is
                 made when it does not exist, for which a token needs node:write.
+            require_agent: in agent mode, refuses to register at one of several servers, which is otherwise warned of:
+                when that server stops, the service is gone.
             drain: seconds between the service's disappearance from every look-up and its deregistration, in which it
                 should still answer; 0 by default.
             stop_timeout: seconds that the end may take besides, also when the agent is down.
@@ -193,6 +196,8 @@ class AsyncAnnouncing(AsyncSending):
             raise InvalidInput(f"mode={mode!r} is not known: write 'agent' or 'catalog'")
         if mode == "agent" and node is not None:
             raise InvalidInput(f"node={node!r} is for mode='catalog': an agent registers on its own node")
+        if mode == "catalog" and require_agent:
+            raise InvalidInput("require_agent=True is for mode='agent': in mode='catalog' any server will do")
         for what, value in (("drain", drain), ("stop_timeout", stop_timeout)):
             if not 0 <= value < float("inf"):
                 raise InvalidInput(f"{what}={value!r} is no number of seconds to wait")
@@ -221,7 +226,7 @@ class AsyncAnnouncing(AsyncSending):
             )
 
         return AsyncKeeper(
-            self._in_catalog(define, node) if mode == "catalog" else self._at_agent(define),
+            self._in_catalog(define, node) if mode == "catalog" else self._at_agent(define, require_agent),
             settings=self.settings,
             kept=self._kept,
             drain=drain,
@@ -241,7 +246,9 @@ class AsyncAnnouncing(AsyncSending):
             self._pulse = AsyncPulse()
         return self._pulse
 
-    def _at_agent(self, define: Callable[[Target], ServiceDefinition]) -> Callable[[Teller], AsyncPlace]:
+    def _at_agent(
+        self, define: Callable[[Target], ServiceDefinition], require_agent: bool
+    ) -> Callable[[Teller], AsyncPlace]:
         from consul_access._async.at_agent import AsyncAtAgent
 
         return lambda tell: AsyncAtAgent(
@@ -250,6 +257,7 @@ class AsyncAnnouncing(AsyncSending):
             pin=self._transport.pin,
             places=self._transport.places,
             may_move=self._transport.may_be_elsewhere,
+            require_agent=require_agent,
             announce=self._register,
             seats=self._seats,
             tell=tell,

@@ -22,6 +22,7 @@ from consul_access.errors import (
     ConnectFailed,
     ConsulAccessError,
     DeadlineExceeded,
+    InvalidInput,
     NotFound,
     PermissionDenied,
     RequestRefused,
@@ -48,6 +49,7 @@ DIFFERENT_ANSWERS = 4
 """So many are remembered: agents tell several checks in any order."""
 ANOTHER_TRY = 60.0
 """Seconds after which an agent that did not wait for changes is asked to once more."""
+REMEDY = "Register at an agent of this machine, such as a DaemonSet's, by the host's address, or use mode=\"catalog\""
 SYNCED_WITHIN = 1.0
 """Seconds that an agent is given to pass a deregistration on to the servers; milliseconds do, mostly."""
 
@@ -61,6 +63,7 @@ class AsyncAtAgent:
         pin: gives a server that takes connections.
         places: gives all servers that the client knows, each at one IP address.
         may_move: whether these can be more than one.
+        require_agent: refuses one of several servers.
         announce: registers a definition at a server, replacing existing checks or not.
         seats: one for each keeper that may wait for changes at the agent; each such wait holds a connection.
         tell: hears of events.
@@ -79,6 +82,7 @@ class AsyncAtAgent:
         pin: Callable[[], Later[Target]],
         places: Callable[[], Later[list[Target]]],
         may_move: bool,
+        require_agent: bool,
         announce: Callable[[ServiceDefinition, Target, bool], Later[object]],
         seats: deque[None],
         tell: Teller,
@@ -88,6 +92,7 @@ class AsyncAtAgent:
         self._pin = pin
         self._places = places
         self.may_move = may_move
+        self._require_agent = require_agent
         self._announce = announce
         self._seats = seats
         self._seated = False
@@ -141,7 +146,7 @@ class AsyncAtAgent:
             await self._recognize()
         in_maintenance = again and await self._is_in_maintenance()
         try:
-            await self._announce(self.definition, self._agent, not in_maintenance)
+            await self._announces(self._agent, not in_maintenance)
         except ConnectFailed:  # so nothing was sent
             if again or not await self._registered_at_another():
                 raise
@@ -155,10 +160,18 @@ class AsyncAtAgent:
             if place != first:
                 self._go_to(place)
                 with contextlib.suppress(ConnectFailed):
-                    await self._announce(self.definition, place, True)
+                    await self._announces(place, True)
                     return True
         self._go_to(first)
         return False
+
+    async def _announces(self, agent: Target, replace_checks: bool) -> None:
+        if self._require_agent and (servers := await self._fellow_servers(HANGING)):
+            raise InvalidInput(
+                f"{self.definition.id} was not registered at {agent}, one of {servers} Consul servers, since "
+                f"require_agent=True: {REMEDY}"
+            )
+        await self._announce(self.definition, agent, replace_checks)
 
     async def _is_in_maintenance(self) -> bool:
         """Whether somebody has put the service into maintenance, which replacing its checks would end silently."""
@@ -307,24 +320,32 @@ class AsyncAtAgent:
 
     async def _warn_of_servers(self, within: float) -> None:
         """One of several servers is no agent to register at: when it goes, the registration goes with it."""
-        if self._warned_of is self._agent or self._agent.unix_path is not None:
+        if self._warned_of is self._agent:
             return
         self._warned_of = self._agent
         try:
-            peers = await self._access.send(consul.status.peers(), target=self._agent, within=within)
+            servers = await self._fellow_servers(within)
         except ConsulAccessError as error:
             log.debug("whether %s is a server cannot be told: %s", self._agent, error)
             return
-        if len(peers) > 1 and self.address.host in {peer.rpartition(":")[0].strip("[]") for peer in peers}:
+        if servers:
             log.warning(
                 "%s is registered at %s, one of %d Consul servers: when that server stops, the service is gone from "
-                "every look-up%s. Register at an agent of this machine, such as a DaemonSet's, by the host's address, "
-                'or use mode="catalog"',
+                "every look-up%s. %s",
                 self.definition.id,
                 self._agent,
-                len(peers),
+                servers,
                 " until it is registered at another" if self.may_move else "",
+                REMEDY,
             )
+
+    async def _fellow_servers(self, within: float) -> int:
+        """How many servers there are, when the agent is one of several; else 0."""
+        if self._agent.unix_path is not None:
+            return 0
+        peers = await self._access.send(consul.status.peers(), target=self._agent, within=within)
+        hosts = {peer.rpartition(":")[0].strip("[]") for peer in peers}
+        return len(peers) if len(peers) > 1 and self.address.host in hosts else 0
 
     # --- moving -------------------------------------------------------------------------------------------
 

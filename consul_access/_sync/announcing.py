@@ -138,6 +138,7 @@ class Announcing(Sending):
         *,
         mode: Literal["agent", "catalog"] = "agent",
         node: str | None = None,
+        require_agent: bool = False,
         drain: float = 0.0,
         stop_timeout: float = 5.0,
         health: Callable[[], object] | None = None,
@@ -170,6 +171,8 @@ class Announcing(Sending):
                 but this keeper states its status.
             node: in catalog mode, the node to register on, which no agent may own; `consul-access` by default. It is
                 made when it does not exist, for which a token needs node:write.
+            require_agent: in agent mode, refuses to register at one of several servers, which is otherwise warned of:
+                when that server stops, the service is gone.
             drain: seconds between the service's disappearance from every look-up and its deregistration, in which it
                 should still answer; 0 by default.
             stop_timeout: seconds that the end may take besides, also when the agent is down.
@@ -194,6 +197,8 @@ class Announcing(Sending):
             raise InvalidInput(f"mode={mode!r} is not known: write 'agent' or 'catalog'")
         if mode == "agent" and node is not None:
             raise InvalidInput(f"node={node!r} is for mode='catalog': an agent registers on its own node")
+        if mode == "catalog" and require_agent:
+            raise InvalidInput("require_agent=True is for mode='agent': in mode='catalog' any server will do")
         for what, value in (("drain", drain), ("stop_timeout", stop_timeout)):
             if not 0 <= value < float("inf"):
                 raise InvalidInput(f"{what}={value!r} is no number of seconds to wait")
@@ -222,7 +227,7 @@ class Announcing(Sending):
             )
 
         return Keeper(
-            self._in_catalog(define, node) if mode == "catalog" else self._at_agent(define),
+            self._in_catalog(define, node) if mode == "catalog" else self._at_agent(define, require_agent),
             settings=self.settings,
             kept=self._kept,
             drain=drain,
@@ -242,7 +247,9 @@ class Announcing(Sending):
             self._pulse = Pulse()
         return self._pulse
 
-    def _at_agent(self, define: Callable[[Target], ServiceDefinition]) -> Callable[[Teller], Place]:
+    def _at_agent(
+        self, define: Callable[[Target], ServiceDefinition], require_agent: bool
+    ) -> Callable[[Teller], Place]:
         from consul_access._sync.at_agent import AtAgent
 
         return lambda tell: AtAgent(
@@ -251,6 +258,7 @@ class Announcing(Sending):
             pin=self._transport.pin,
             places=self._transport.places,
             may_move=self._transport.may_be_elsewhere,
+            require_agent=require_agent,
             announce=self._register,
             seats=self._seats,
             tell=tell,

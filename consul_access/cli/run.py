@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+CATALOG_TTL = "30s"
+"""As `registered(mode="catalog")` has it: every heartbeat is an entry in the servers' log."""
 _IDLE = "it takes no connections"
 
 
@@ -37,6 +39,15 @@ def run(
     service_id: Annotated[str | None, typer.Option("--id", help="By default NAME-HOST-PORT.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; any number of them.")] = None,
     meta: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Meta; any number of pairs.")] = None,
+    mode: Annotated[
+        str, typer.Option(metavar="MODE", help="agent, or catalog where there are no agents: a heartbeat from here.")
+    ] = "agent",
+    node: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --mode catalog: the node to be shown at. [consul-access]")
+    ] = None,
+    require_agent: Annotated[
+        bool, typer.Option("--require-agent", help="Does not register at one of several servers.")
+    ] = False,
     environment_meta: Annotated[
         bool, typer.Option("--environment-meta", help="Adds POD_NAME, POD_NAMESPACE and NODE_NAME to the meta.")
     ] = False,
@@ -89,6 +100,7 @@ def run(
         none=no_check,
         interval=duration(interval),
         deregister_after=_optional(deregister_after),
+        in_catalog=_is_catalog(mode),
     )
     described: _Described = {"id": service_id, "tags": tags or (), "meta": _pairs(meta or []), "check": check}
     rule = _rule(port, ready_timeout, kill_after)
@@ -103,9 +115,14 @@ def run(
         address,
         port,
         **described,
+        mode="catalog" if _is_catalog(mode) else "agent",
+        node=node,
+        require_agent=require_agent,
         environment_meta=environment_meta,
         drain=_seconds(drain, "--drain"),
-        health=(lambda: True if accepts(hosts, port) else (False, _IDLE)) if ttl is not None else None,
+        health=(lambda: True if accepts(hosts, port) else (False, _IDLE))
+        if ttl is not None or _is_catalog(mode)
+        else None,
         fail_fast=require_registration,
     )
     if require_registration:
@@ -136,11 +153,14 @@ def _check(
     none: bool,
     interval: Duration,
     deregister_after: Duration | None,
+    in_catalog: bool,
 ) -> AnyCheck | None:
     from consul_access import CheckStatus, HttpCheck, TcpCheck, TtlCheck
 
     if sum((http is not None, tcp, ttl is not None, none)) > 1:
         raise InvalidInput("--check-http, --check-tcp, --ttl and --no-check exclude each other: give one of them")
+    if in_catalog:
+        return _heartbeat(ttl, others=http is not None or tcp or none or deregister_after is not None)
     if none:
         return None
     if ttl is not None:
@@ -153,6 +173,23 @@ def _check(
         status=CheckStatus.PASSING,  # it has just taken a connection
         deregister_critical_service_after=deregister_after,
     )
+
+
+def _heartbeat(ttl: Duration | None, *, others: bool) -> AnyCheck:
+    from consul_access import TtlCheck
+
+    if others:
+        raise InvalidInput(
+            "--mode catalog has no agent that would run a check or remove the service: leave out --check-http, "
+            "--check-tcp, --no-check and --deregister-after; --ttl says how often it is reported (30s)"
+        )
+    return TtlCheck(CATALOG_TTL if ttl is None else ttl)
+
+
+def _is_catalog(mode: str) -> bool:
+    if mode not in {"agent", "catalog"}:
+        raise InvalidInput(f"--mode {mode!r} is not known: write agent or catalog")
+    return mode == "catalog"
 
 
 def _optional(text: str | None) -> Duration | None:

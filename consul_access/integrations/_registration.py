@@ -28,6 +28,7 @@ class RegistrationOptions(TypedDict, total=False):
 
     mode: Literal["agent", "catalog"]
     node: str | None
+    require_agent: bool
     stop_timeout: float
     on_event: Callable[[KeeperEvent], object] | None
     fail_fast: bool
@@ -60,6 +61,8 @@ def checked(options: RegistrationOptions) -> RegistrationOptions:
 
 
 def reported(health: H, options: RegistrationOptions) -> H | None:
-    """The health to report, which only TTL checks take; agents ask all others by themselves."""
+    """The health to report, which only TTL checks take; agents ask all others by themselves. In the catalog all are."""
+    if options.get("mode") == "catalog":
+        return health
     checks = (*(options.get("checks") or ()), options.get("check"))
     return health if any(isinstance(check, TtlCheck) for check in checks) else None

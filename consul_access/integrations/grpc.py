@@ -261,8 +261,10 @@ class AsyncRegistered:
 
 
 def _asked(options: RegistrationOptions) -> RegistrationOptions:
-    """With a check that asks the health service, unless others are given."""
+    """With a check that asks the health service, unless others are given, or there is no agent that could ask."""
     options = checked(options)
+    if options.get("mode") == "catalog":
+        return options
     if options.get("checks") is None and options.get("check", DEFAULT) is DEFAULT:
         options["check"] = GrpcCheck()
     return options

@@ -283,6 +283,20 @@ def test_one_health_is_for_the_path_and_for_the_ttl_check(consul):
     anyio.run(story)
 
 
+def test_in_catalog_mode_the_status_is_stated_by_the_service(consul):
+    async def story():
+        async with AsyncConsulAccess(url=consul.url) as access:
+            settings = {"mode": "catalog", "node": "no-agent", "drain": 0, "health": lambda: ("warning", "long")}
+            app = lifespan("orders", "10.0.0.5", 80, access=access, **settings)
+            async with app(None):
+                (entry,) = consul.read("/v1/health/service/orders")
+                assert entry["Node"]["Node"] == "no-agent"
+                assert entry["Checks"][0]["Status"] == "warning"
+        assert consul.read("/v1/catalog/service/orders") == []
+
+    anyio.run(story)
+
+
 def test_a_misspelt_argument_is_refused_at_once():
     with pytest.raises(InvalidInput, match="'tag' is no argument"):
         Registered(None, "orders", port=80, tag=["blue"])

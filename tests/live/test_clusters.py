@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from consul_access import ConsulAccess, KeeperState, PermissionDenied, TtlCheck
+from consul_access import ConsulAccess, InvalidInput, KeeperState, PermissionDenied, TtlCheck
 from tests.support.cluster import Cluster, one_name, paused
 from tests.support.slowness import Slowness
 from tests.support.switching import SwitchingProxy
@@ -183,6 +183,27 @@ def test_registering_at_one_of_several_servers_is_warned_of_with_the_remedy(face
     assert "Register at an agent of this machine" in caplog.text
     assert 'mode="catalog"' in caplog.text
     assert "fine" not in caplog.text
+
+
+def test_one_of_several_servers_is_refused_on_request_before_anything_is_registered(face, cluster):
+    server = cluster.servers[0]
+
+    async def story():
+        async with face.access(url=server.url) as access:
+            for fail_fast in (True, False):
+                keeper = access.registered(
+                    "orders", "10.0.0.5", 8080, check=None, require_agent=True, fail_fast=fail_fast
+                )
+                with pytest.raises(InvalidInput, match="one of 3 Consul servers"):
+                    await keeper.start()
+                assert server.read("/v1/agent/services") == {}
+            with pytest.raises(InvalidInput, match="any server will do"):
+                access.registered("orders", "10.0.0.5", 8080, mode="catalog", require_agent=True)
+        async with face.access(url=cluster.agent.url) as access:
+            async with access.registered("orders", "10.0.0.5", 8080, check=None, require_agent=True):
+                assert cluster.passing("orders", asked=cluster.agent)
+
+    face.run(story)
 
 
 def test_the_first_address_that_takes_connections_is_registered_at(face, cluster, free_port):

@@ -172,6 +172,16 @@ def test_the_check_asks_the_health_service_unless_told_otherwise(consul):
     asyncio.run(story())
 
 
+def test_in_catalog_mode_there_is_a_heartbeat_instead_of_a_check_by_an_agent(consul):
+    server = grpc.server(ThreadPoolExecutor(2))
+    port = server.add_insecure_port("127.0.0.1:0")
+    with ConsulAccess(url=consul.url) as access:
+        with Registered(server, "orders", "127.0.0.1", port, access=access, drain=0, mode="catalog", node="no-agent"):
+            (entry,) = consul.read("/v1/health/service/orders?passing")
+            assert entry["Node"]["Node"] == "no-agent"
+    assert consul.read("/v1/catalog/service/orders") == []
+
+
 def test_one_that_cannot_be_registered_does_not_serve(free_port, channel):
     server = grpc.server(ThreadPoolExecutor(2))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -419,6 +419,19 @@ def test_heartbeats_say_whether_the_port_takes_connections(home, consul, free_po
         assert process.poll() is None
 
 
+def test_in_catalog_mode_it_is_shown_at_a_node_of_its_own_with_a_heartbeat(home, consul, free_port):
+    line = command("--mode", "catalog", "--node", "no-agent", port=free_port, program=server(free_port))
+    with running([*line[:2], "--address", "127.0.0.1", *line[2:]], consul.address) as process:
+        eventually(lambda: passing(consul))
+        (entry,) = consul.read("/v1/health/service/orders")
+        assert entry["Node"]["Node"] == "no-agent"
+        assert entry["Checks"][0]["Output"].startswith("heartbeat 20")
+        assert consul.read("/v1/agent/services") == {}
+        process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 7
+    assert consul.read("/v1/catalog/service/orders") == []
+
+
 def test_while_the_agent_is_down_the_program_runs_and_is_registered_as_soon_as_it_is_back(home, agents, free_port):
     agent = agents()
     agent.kill()
@@ -534,6 +547,10 @@ def test_what_cannot_be_run_has_the_usual_codes(free_port, program, code, told):
         (["--meta", "a b=c"], "the meta key 'a b' is illegal"),
         (["--ttl", "15 s"], "write a number and a unit"),
         (["--ttl", "15s", "--no-check"], "exclude each other"),
+        (["--mode", "magic"], "write agent or catalog"),
+        (["--mode", "catalog", "--check-tcp"], "has no agent that would run a check"),
+        (["--mode", "catalog", "--require-agent"], "any server will do"),
+        (["--node", "n"], "is for mode='catalog'"),
         (["--check-http", "health"], "must begin with '/'"),
         (["--drain", "-1"], "0 or more"),
         (["--kill-after", "soon"], "--kill-after='soon' is no duration"),

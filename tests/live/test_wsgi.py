@@ -161,6 +161,16 @@ def test_what_a_ttl_check_is_reported_with_is_what_the_path_answers(consul):
             assert answered(app)[0] == "429 Too Many Requests"
 
 
+def test_in_catalog_mode_the_status_is_stated_by_the_service(consul):
+    settings = {"mode": "catalog", "node": "no-agent", "drain": 0, "health": lambda: ("warning", "long")}
+    with ConsulAccess(url=consul.url) as access:
+        with Registered(app_42, "orders", "10.0.0.5", 80, access=access, **settings):
+            (entry,) = consul.read("/v1/health/service/orders")
+            assert entry["Node"]["Node"] == "no-agent"
+            assert entry["Checks"][0]["Status"] == "warning"
+    assert consul.read("/v1/catalog/service/orders") == []
+
+
 def test_one_that_cannot_be_registered_raises_and_leaves_the_signals_alone(free_port):
     before = signal.getsignal(signal.SIGTERM)
     with ConsulAccess(port=free_port) as access, pytest.raises(ConnectFailed):

@@ -93,6 +93,7 @@ def threads(access: ConsulAccess) -> None:
     access.on_change("web", lambda snapshot: snapshot.index).stop()
     with access.registered("web", "10.0.0.5", 80, mode="catalog", node="mine") as keeper:
         assert_type(keeper.node, str)
+    access.registered("web", port=80, require_agent=True)
     access.registered("web", mode="magic")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert_type(access.instances("web", max_heartbeat_age="1m"), Entries[ServiceInstance])
     assert_type(access.reap(older_than=600, dry_run=True), list[Reaped])
