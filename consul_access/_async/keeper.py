@@ -303,12 +303,13 @@ class AsyncKeeper:
         elif seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
             await self._bell.wait(rung, seconds)
         else:
-            await self._takes_up(await self._watches(seconds))
+            known = self._rule.re_registrations
+            await self._takes_up(await self._watches(seconds), known)
 
     async def _is_served(self, pulse: AsyncPulse, until: float, rung: int) -> None:
         """Leaves the steps to the client's pulse until one brings something up, or is late by a whole heartbeat."""
         found: Exception | str | None = None
-        bell, interval = self._bell, self._rule.interval
+        bell, interval, known = self._bell, self._rule.interval, self._rule.re_registrations
         stay = AsyncStay(self._serve, bell.ring, interval)
         try:
             pulse.join(stay, until)
@@ -326,7 +327,7 @@ class AsyncKeeper:
                     await bell.wait(rung, LONGEST_REST)
         finally:
             stay.leave()
-        await self._takes_up(found)
+        await self._takes_up(found, known)
 
     def _until_late(self, interval: float) -> float:
         due = self._rule.next(time.monotonic())
@@ -379,12 +380,12 @@ class AsyncKeeper:
         finally:
             self._watching = False
 
-    async def _takes_up(self, found: Exception | str | None) -> None:
-        """What waiting for a change has brought up, unless a step has come upon it already."""
+    async def _takes_up(self, found: Exception | str | None, known: int) -> None:
+        """What waiting for a change has brought up, unless a step has come upon it already, and repaired it even."""
         if found is None or not await self._takes_its_turn():
             return
         try:
-            if self._rule.is_steady:
+            if self._rule.is_steady and self._rule.re_registrations == known:
                 now = time.monotonic()
                 await self._tell(
                     self._rule.gone(now, found) if isinstance(found, str) else self._failure(Step.LOOK, found)

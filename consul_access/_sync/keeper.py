@@ -304,12 +304,13 @@ class Keeper:
         elif seconds < SHORTEST_WATCH or self._rule.misses or not self._at().can_watch():
             self._bell.wait(rung, seconds)
         else:
-            self._takes_up(self._watches(seconds))
+            known = self._rule.re_registrations
+            self._takes_up(self._watches(seconds), known)
 
     def _is_served(self, pulse: Pulse, until: float, rung: int) -> None:
         """Leaves the steps to the client's pulse until one brings something up, or is late by a whole heartbeat."""
         found: Exception | str | None = None
-        bell, interval = self._bell, self._rule.interval
+        bell, interval, known = self._bell, self._rule.interval, self._rule.re_registrations
         stay = Stay(self._serve, bell.ring, interval)
         try:
             pulse.join(stay, until)
@@ -327,7 +328,7 @@ class Keeper:
                     bell.wait(rung, LONGEST_REST)
         finally:
             stay.leave()
-        self._takes_up(found)
+        self._takes_up(found, known)
 
     def _until_late(self, interval: float) -> float:
         due = self._rule.next(time.monotonic())
@@ -380,12 +381,12 @@ class Keeper:
         finally:
             self._watching = False
 
-    def _takes_up(self, found: Exception | str | None) -> None:
-        """What waiting for a change has brought up, unless a step has come upon it already."""
+    def _takes_up(self, found: Exception | str | None, known: int) -> None:
+        """What waiting for a change has brought up, unless a step has come upon it already, and repaired it even."""
         if found is None or not self._takes_its_turn():
             return
         try:
-            if self._rule.is_steady:
+            if self._rule.is_steady and self._rule.re_registrations == known:
                 now = time.monotonic()
                 self._tell(self._rule.gone(now, found) if isinstance(found, str) else self._failure(Step.LOOK, found))
         finally:
