@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import logging
 import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from consul_access import exits
 from consul_access._pairs.threads import Bell, Examiner, Flag, Slots, Worker, settled, shielded, sleep
+from consul_access._sync import farewell
 from consul_access._sync.place import HANGING, Place, StillThere, Teller
 from consul_access._sync.pulse import Pulse, Stay
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
@@ -25,7 +23,6 @@ from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval
 from consul_access.rules.reporting import report_of
-from consul_access.settings import ConsulSettings
 from consul_access.sharing import Rest, Share
 
 if TYPE_CHECKING:
@@ -164,7 +161,7 @@ class Keeper:
             self._worker.join(LONGEST_CALL)
             with contextlib.suppress(TimeoutError):  # and the pulse, which may as well
                 self._turn.acquire(time.monotonic() + LONGEST_CALL)
-        _prepare(self._settings)
+        farewell.prepare(self._settings)
         place = self._make_place(self._hear)
         place.settle(fail_fast=self._fail_fast)
         beat = beat_interval(place.definition)
@@ -514,22 +511,8 @@ class Keeper:
             return
         self._over = True
         if not self._is_anothers():
-            self._deregisters(within)
+            farewell.say(self._at(), self._settings, self._transport, within, certain=self._rule.registered_before)
         self._give_back()
-
-    def _deregisters(self, within: float) -> None:
-        place = self._at()
-        carried = cast("Any", self._transport)  # some httpx transports serve both faces
-        if carried is not None and not hasattr(carried, "handle_request"):
-            log.warning("%s is left registered: its transport works in an event loop only", self.id)
-            return
-        try:
-            with _client(self._settings, carried) as access:
-                place.farewell(access.send, within, certain=self._rule.registered_before)
-        except (NotFound, RequestRefused):
-            return
-        except ConsulAccessError as error:
-            log.warning("%s could not be deregistered: %s; %s", self.id, error, place.consequence())
 
     # --- those who keep it, too ---------------------------------------------------------------------------
 
@@ -595,29 +578,6 @@ class Keeper:
                 settled(self._on_event(event))
             except Exception:
                 log.exception("on_event failed; the keeper goes on")
-
-
-def _prepare(settings: ClientSettings) -> None:
-    """Loads what the farewell needs: a signal may come in the middle of an import, and then that would be half done."""
-    for module in (*_NEEDED[isinstance(settings, ConsulSettings)], "rules.versions"):
-        import_module(f"consul_access.{module}")
-    import_module("tenacity")
-    codecs.lookup("idna")  # as the first look-up of any address does
-
-
-_NEEDED = {True: ("consul.agent", "consul.catalog", "_sync.consul"), False: ("etcd.leases", "_sync.etcd")}
-"""By whether the registry is Consul."""
-
-
-def _client(settings: ClientSettings, carried: Any) -> AbstractContextManager[Any]:
-    """A client for threads, to say farewell with."""
-    if isinstance(settings, ConsulSettings):
-        from consul_access._sync.consul import ConsulAccess
-
-        return ConsulAccess(settings=settings, transport=carried)
-    from consul_access._sync.etcd import EtcdRegistry
-
-    return EtcdRegistry(settings=cast("Any", settings), transport=carried)
 
 
 UNSEEN = (
