@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from consul_access import consul
 from consul_access._pairs.threads import Later, sleep
+from consul_access._sync.former_agents import FormerAgents
 from consul_access._sync.place import HANGING, StillThere, Teller
+from consul_access._sync.whereabouts import GLANCE, Whereabouts
 from consul_access.call import Call, Reply
 from consul_access.errors import (
     ConnectFailed,
@@ -25,7 +27,6 @@ from consul_access.errors import (
     DeadlineExceeded,
     InvalidInput,
     NotFound,
-    PermissionDenied,
     RequestRefused,
     Unavailable,
     UnknownService,
@@ -34,7 +35,7 @@ from consul_access.models.address import Address, Target
 from consul_access.models.filters import quoted
 from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import beat_interval, drift
-from consul_access.rules.moving import Orphan, Orphans, is_for_good, trace_of
+from consul_access.rules.moving import is_for_good, trace_of
 
 if TYPE_CHECKING:
     from consul_access._sync.announcing import Announcing
@@ -44,8 +45,6 @@ __all__ = ["AtAgent"]
 
 log = logging.getLogger("consul_access")
 
-GLANCE = 0.5
-"""Seconds for a question to an agent that has not answered lately: heartbeats elsewhere wait for it."""
 DIFFERENT_ANSWERS = 4
 """So many are remembered: agents tell several checks in any order."""
 ANOTHER_TRY = 60.0
@@ -90,6 +89,7 @@ class AtAgent:
     ) -> None:
         self._access = access
         self._define = define
+        self._where = Whereabouts(access, places)
         self._pin = pin
         self._places = places
         self.may_move = may_move
@@ -99,7 +99,7 @@ class AtAgent:
         self._seated = False
         self._tell = tell
         self.node = ""
-        self._orphans = Orphans()
+        self._former = FormerAgents(self._where, tell)
         self._warned_of: Target | None = None
         self._hash = ""
         self._waits_from = float("-inf")
@@ -116,7 +116,7 @@ class AtAgent:
     @property
     def owes(self) -> bool:
         """Whether copies may be left at former agents."""
-        return bool(self._orphans)
+        return bool(self._former)
 
     # --- registering --------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class AtAgent:
         self._go_to(agent)
 
     def _go_to(self, agent: Target) -> None:
-        self.definition = self._define(agent)
+        self.definition = self._where.definition = self._define(agent)
         self._agent = agent
         self.node = ""
         self._hash, self._waits_from, self._sees_checks = "", float("-inf"), False
@@ -167,7 +167,7 @@ class AtAgent:
         return False
 
     def _announces(self, agent: Target, replace_checks: bool) -> None:
-        if self._require_agent and (servers := self._fellow_servers(HANGING)):
+        if self._require_agent and (servers := self._where.fellow_servers(agent, HANGING)):
             raise InvalidInput(
                 f"{self.definition.id} was not registered at {agent}, one of {servers} Consul servers, since "
                 f"require_agent=True: {REMEDY}"
@@ -186,12 +186,12 @@ class AtAgent:
 
     def _recognize(self) -> None:
         """The agent has forgotten the service: is it still the one it was registered at?"""
-        known, found = self.node, self._node_at(self._agent)
+        known, found = self.node, self._where.node_at(self._agent)
         self.node = found
         if not known or not found or known == found:
             return
-        place = self._place_of(known)
-        self._orphans.leave(known, place, time.monotonic())
+        place = self._where.place_of(known, besides=self._agent)
+        self._former.leave(known, place)
         self._tell(
             "wrong_agent",
             f"{self._agent} was node {known!r} when the service was registered, and is node {found!r} now; it is "
@@ -283,41 +283,15 @@ class AtAgent:
     def confirm(self, within: float | None = None) -> bool:
         """Agents answer 200 also when the servers will never hear of a registration."""
         limit = HANGING if within is None else min(HANGING, within)
-        nodes = self._shown_at(within=within)
+        nodes = self._where.shown_at(self._agent, within=within)
         if not self.node:
-            self.node = self._node_at(self._agent, within=limit)
+            self.node = self._where.node_at(self._agent, within=limit)
         # Other nodes may have the same id: it is unique at one agent only.
-        if (self.node not in nodes) if self.node else not (nodes - self._orphans.nodes):
+        if (self.node not in nodes) if self.node else not (nodes - self._former.nodes):
             return False
-        self._orphans.come_home(self.node, self._agent)
+        self._former.come_home(self.node, self._agent)
         self._warn_of_servers(limit)
         return True
-
-    def _shown_at(self, place: Target | None = None, *, within: float | None = None) -> set[str]:
-        """The nodes at which the catalog shows this id."""
-        call = consul.catalog.service(self.definition.name, filter=f"ServiceID == {quoted(self.definition.id)}")
-        entries = self._access.send(call, target=place or self._agent, within=within)
-        return {entry.node for entry in entries if entry.service_id == self.definition.id}
-
-    def _node_at(self, place: Target, *, within: float = HANGING) -> str:
-        """The name of the node whose agent answers there; empty when the token may not know."""
-        with contextlib.suppress(PermissionDenied):
-            call = consul.agent.checks(service_id=self.definition.id)
-            for check in (self._access.send(call, target=place, within=within)).values():
-                return check.node
-        with contextlib.suppress(PermissionDenied):  # a longer answer, for which a service's token is not enough
-            return (self._access.send(consul.agent.about(), target=place, within=within)).node_name
-        return ""
-
-    def _place_of(self, node: str) -> Target | None:
-        """Where among the client's other addresses that node's agent answers."""
-        for place in self._places():
-            if place == self._agent:
-                continue
-            with contextlib.suppress(ConsulAccessError):
-                if self._node_at(place, within=GLANCE) == node:
-                    return place
-        return None
 
     def _warn_of_servers(self, within: float) -> None:
         """One of several servers is no agent to register at: when it goes, the registration goes with it."""
@@ -325,7 +299,7 @@ class AtAgent:
             return
         self._warned_of = self._agent
         try:
-            servers = self._fellow_servers(within)
+            servers = self._where.fellow_servers(self._agent, within)
         except ConsulAccessError as error:
             log.debug("whether %s is a server cannot be told: %s", self._agent, error)
             return
@@ -339,14 +313,6 @@ class AtAgent:
                 " until it is registered at another" if self.may_move else "",
                 REMEDY,
             )
-
-    def _fellow_servers(self, within: float) -> int:
-        """How many servers there are, when the agent is one of several; else 0."""
-        if self._agent.unix_path is not None:
-            return 0
-        peers = self._access.send(consul.status.peers(), target=self._agent, within=within)
-        hosts = {peer.rpartition(":")[0].strip("[]") for peer in peers}
-        return len(peers) if len(peers) > 1 and self.address.host in hosts else 0
 
     # --- moving -------------------------------------------------------------------------------------------
 
@@ -366,8 +332,8 @@ class AtAgent:
                 return None
             former, node = self._agent, self.node
             self._go_to(place)
-            self._orphans.come_home("", place)
-            self._orphans.leave(node, former, time.monotonic())
+            self._former.come_home("", place)
+            self._former.leave(node, former)
             return (
                 f"{former}{f' (node {node!r})' if node else ''} has not answered for {away:.1f} s, and its copy is "
                 f"{trace} in the catalog; it goes on at {place}"
@@ -376,54 +342,10 @@ class AtAgent:
 
     def clean(self) -> float | None:
         """Removes the copies at former agents, as far as these answer, and what the catalog shows of them."""
-        for orphan in self._orphans:
-            self._cleaned(orphan)
-        return self._orphans.pause(time.monotonic())
-
-    def _cleaned(self, orphan: Orphan) -> None:
-        if not self.node:  # before it is known which copy is the living one, none is removed
-            self.node = self._node_at(self._agent, within=GLANCE)
-        if not self.node:
-            return
-        if orphan.node == self.node:  # it was another way to the same agent
-            self._orphans.come_home(orphan.node, orphan.place)
-            return
-        held = None
-        if orphan.place is not None:
-            held = self._held_at(orphan.place)
-        self._settled(orphan, held, self._agent)
-
-    def _held_at(self, place: Target) -> bool | None:
-        """Deregisters at a former agent, unless the living copy is there."""
-        try:
-            if self._node_at(place, within=GLANCE) == self.node:
-                return False
-        except ConsulAccessError as error:
-            log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
-            return None
-        return self._removed_at(place)
-
-    def _removed_at(self, place: Target) -> bool | None:
-        """Deregisters: whether the copy is still held after that, None when that cannot be told."""
-        try:
-            self._access.send(consul.agent.deregister(self.definition.id), target=place, within=GLANCE)
-            self._access.send(consul.agent.service(self.definition.id), target=place, within=GLANCE)
-        except NotFound:
-            return False
-        except ConsulAccessError as error:
-            log.debug("%s still cannot be asked to forget %s: %s", place, self.definition.id, error)
-            return None
-        return True
-
-    def _settled(self, orphan: Orphan, held: bool | None, asked: Target) -> None:
-        """Takes what the catalog shows of it out, and notes how it stands."""
-        shown = bool(orphan.node) and orphan.node in self._shown_at(asked, within=HANGING)
-        if shown:
-            call = consul.catalog.deregister(orphan.node, self.definition.id)
-            self._access.send(call, target=asked, within=HANGING)
-        if self._orphans.seen(orphan, held=held, shown=shown, now=time.monotonic()):
-            agent = "" if held is False else "; its agent does not answer yet and is asked again"
-            self._tell("orphan_removed", f"the catalog no longer shows the copy at {orphan}{agent}")
+        if self._former:
+            self.node = self.node or self._where.node_at(self._agent, within=GLANCE)
+            self._former.clean(self.node, self._agent)
+        return self._former.pause()
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -448,25 +370,7 @@ class AtAgent:
                 self._gone_without_its_agent(deadline)
             raise
         finally:
-            for orphan in self._orphans:
-                self._gone_at_last(orphan, deadline)
-
-    def _gone_at_last(self, orphan: Orphan, deadline: float) -> None:
-        """Nothing lives any more, so whatever holds a copy is told to forget it."""
-        held = None
-        with contextlib.suppress(ConsulAccessError):  # what cannot be done now is said
-            for _ in range(2):  # the second time sees whether that has helped
-                if time.monotonic() < deadline:
-                    held = None if orphan.place is None else self._removed_at(orphan.place)
-                    self._settled(orphan, held, self._agent)
-        if held is not False:
-            log.warning(
-                "%s was registered at %s before, whose agent has not answered; with its data it would bring the "
-                "service back: %s",
-                self.definition.id,
-                orphan,
-                self.consequence(),
-            )
+            self._former.gone_at_last(self._agent, deadline, self.consequence())
 
     def _gone(self, agent: Target, deadline: float) -> bool:
         """Deregisters and looks whether it is gone; a registration still on its way may arrive after the first try."""
@@ -501,7 +405,7 @@ class AtAgent:
     def _is_shown(self, deadline: float) -> bool:
         left = deadline - time.monotonic()
         try:
-            return left > 0 and self.node in self._shown_at(within=min(HANGING, left))
+            return left > 0 and self.node in self._where.shown_at(self._agent, within=min(HANGING, left))
         except ConsulAccessError as error:
             log.debug("whether %s is gone from the catalog cannot be told: %s", self.definition.id, error)
             return False
@@ -514,11 +418,11 @@ class AtAgent:
         return False
 
     def _is_another_agent(self) -> bool:
-        return self._node_at(self._agent) not in {"", self.node}
+        return self._where.node_at(self._agent) not in {"", self.node}
 
     def _gone_from_the_right_agent(self, deadline: float) -> bool:
         """The address leads to another agent than at the registration."""
-        place = self._place_of(self.node)
+        place = self._where.place_of(self.node, besides=self._agent)
         where = f"{self._agent} is no longer the agent of node {self.node!r}, where {self.definition.id} is registered"
         if place is None:
             raise StillThere(
@@ -548,10 +452,7 @@ class AtAgent:
             if not certain:
                 self._await_it(send, deadline)
         finally:
-            for orphan in self._orphans:
-                with contextlib.suppress(ConsulAccessError):  # what could be done is done
-                    if orphan.place is not None:
-                        send(call, target=orphan.place, within=max(0.1, min(GLANCE, deadline - time.monotonic())))
+            self._former.farewell(send, deadline)
 
     def _await_it(self, send: Callable[..., Any], deadline: float) -> None:
         """The registration was on its way when the end came, and may arrive after its end."""
