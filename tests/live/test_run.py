@@ -16,14 +16,17 @@ import sys
 import termios
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.support import waiting
 from tests.support.agents import listens
 from tests.support.commands import PROGRAM, consul_access
-from tests.support.waiting import eventually
 
+eventually = partial(waiting.eventually, within=60)
+"""Two interpreters have to start before a port is open; beside busy neighbours that took more than 10 s."""
 SERVER = """
 import http.server, os, signal, sys, threading, time
 
@@ -105,7 +108,7 @@ def running(command, agent, **options):
         process.communicate()
 
 
-def ended(process, within=20):
+def ended(process, within=60):
     """Exit code and what was written to stderr."""
     _, errors = process.communicate(timeout=within)
     return process.returncode, errors
