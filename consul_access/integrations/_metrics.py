@@ -1,0 +1,336 @@
+"""What is measured, by whichever system: the names, what they mean, and how the present state of clients is read.
+
+OpenTelemetry's names are written here, and Prometheus' follow from them as OpenTelemetry's own exporters translate
+them. So one dashboard serves both. Those of requests are the semantic conventions' for HTTP clients:
+https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from consul_access.rules.ejecting import EjectingBalancer
+from consul_access.rules.keeping import KeeperState
+
+if TYPE_CHECKING:
+    from consul_access._async.consul import AsyncConsulAccess
+    from consul_access._async.etcd import AsyncEtcdRegistry
+    from consul_access._async.keeper import AsyncKeeper
+    from consul_access._async.resolver import AsyncResolver
+    from consul_access._sync.consul import ConsulAccess
+    from consul_access._sync.etcd import EtcdRegistry
+    from consul_access._sync.keeper import Keeper
+    from consul_access._sync.resolver import Resolver
+    from consul_access.hooks import Exchange
+    from consul_access.models.address import Address
+    from consul_access.models.instance import ServiceInstance
+    from consul_access.models.snapshot import ServiceSnapshot
+    from consul_access.rules.keeping import KeeperEvent
+
+    AnyKeeper: TypeAlias = Keeper | AsyncKeeper
+    AnyResolver: TypeAlias = Resolver | AsyncResolver
+    Client: TypeAlias = ConsulAccess | AsyncConsulAccess | EtcdRegistry | AsyncEtcdRegistry
+
+__all__ = [
+    "ALL",
+    "EJECTIONS",
+    "EVENTS",
+    "GAUGES",
+    "PICKS",
+    "REQUESTS",
+    "WAITS",
+    "Attributes",
+    "Client",
+    "Gauge",
+    "Metric",
+    "Observing",
+    "of_exchange",
+    "server_of",
+]
+
+Attributes: TypeAlias = dict[str, str | int]
+Reading: TypeAlias = tuple[Attributes, float]
+
+METHOD: Final = "http.request.method"
+STATUS: Final = "http.response.status_code"
+ADDRESS: Final = "server.address"
+PORT: Final = "server.port"
+ERROR: Final = "error.type"
+OPERATION: Final = "consul_access.operation"
+SERVICE: Final = "consul_access.service"
+SERVICE_ID: Final = "consul_access.service.id"
+STATE: Final = "consul_access.keeper.state"
+EVENT: Final = "consul_access.keeper.event"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Args:
+        name: as OpenTelemetry has it.
+        unit: in UCUM: `s`, or what is counted in braces.
+        text: what it says.
+        attributes: what its series are told apart by.
+        buckets: the upper bounds of a histogram's.
+        counts: whether it only ever grows.
+    """
+
+    name: str
+    unit: str
+    text: str
+    attributes: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+    counts: bool = False
+
+    @property
+    def prometheus_name(self) -> str:
+        """As exporters for Prometheus translate it; a counter's samples end in `_total` besides."""
+        return prometheus_name(self.name) + ("_seconds" if self.unit == "s" else "")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The attributes, as Prometheus has them."""
+        return tuple(map(prometheus_name, self.attributes))
+
+
+def prometheus_name(name: str) -> str:
+    """A name of OpenTelemetry's as one of Prometheus'."""
+    return name.replace(".", "_")
+
+
+def _growing(name: str, unit: str, text: str, *attributes: str) -> Metric:
+    return Metric(name, unit, text, attributes, counts=True)
+
+
+REQUESTS: Final = Metric(
+    "http.client.request.duration",
+    "s",
+    "Duration of requests to the registry, repeats included, without those that wait for a change.",
+    (OPERATION, METHOD, ADDRESS, PORT, STATUS, ERROR),
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+WAITS: Final = Metric(
+    "consul_access.blocking.request.duration",
+    "s",
+    "How long requests waited at the registry for a change.",
+    (OPERATION, ADDRESS, PORT, STATUS, ERROR),
+    (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 150.0, 300.0, 600.0),
+)
+EVENTS: Final = _growing(
+    "consul_access.keeper.events",
+    "{event}",
+    "What happened to kept registrations: registered_again, lost, missed and others.",
+    SERVICE,
+    EVENT,
+)
+PICKS: Final = _growing("consul_access.resolver.picks", "{pick}", "Instances that resolvers have picked.", SERVICE)
+EJECTIONS: Final = _growing(
+    "consul_access.resolver.ejections", "{ejection}", "Times an instance was left out because calls failed.", SERVICE
+)
+
+
+def of_exchange(exchange: Exchange) -> tuple[Metric, Attributes]:
+    """The metric that an exchange belongs to, and by what it is told apart there."""
+    metric = WAITS if exchange.blocking else REQUESTS
+    host, port = server_of(exchange)
+    attributes: Attributes = {OPERATION: exchange.operation, ADDRESS: host}
+    if not exchange.blocking:
+        attributes[METHOD] = exchange.method
+    if port is not None:
+        attributes[PORT] = port
+    if exchange.status is not None:
+        attributes[STATUS] = exchange.status
+    if exchange.error is not None:
+        attributes[ERROR] = type(exchange.error).__name__
+    return metric, attributes
+
+
+def server_of(exchange: Exchange) -> tuple[str, int | None]:
+    """The server's host and port; a Unix socket's path, which has no port."""
+    url = urlsplit(exchange.server)
+    if url.scheme == "unix":
+        return url.path, None
+    return url.hostname or "", url.port
+
+
+class Observing(abc.ABC):
+    """Whoever measures clients. It keeps none of them alive."""
+
+    def __init__(self) -> None:
+        self._observed: tuple[weakref.ref[Client], ...] = ()
+
+    def observe(self, client: Client) -> Callable[[], None]:
+        """Has a client observed until it is closed; before it is first used, so that nothing is missed.
+
+        Args:
+            client: a `ConsulAccess`, an `EtcdRegistry`, or one for tasks.
+
+        Returns:
+            A function that ends it earlier.
+        """
+        self._observed = (*(ref for ref in self._observed if ref() is not None), weakref.ref(client))
+        removals = (
+            client.on_exchange(self._exchanged),
+            client.on_keeper_event(self._happened),
+            client.on_pick(self._picked),
+            client.on_ejection(self._ejected),
+        )
+
+        def end() -> None:
+            self._observed = tuple(ref for ref in self._observed if ref() is not client)
+            for remove in removals:
+                remove()
+
+        return end
+
+    def clients(self) -> list[Client]:
+        """Those that are observed and still there."""
+        return [client for ref in self._observed if (client := ref()) is not None]
+
+    @abc.abstractmethod
+    def _exchanged(self, exchange: Exchange) -> None: ...
+
+    @abc.abstractmethod
+    def _happened(self, service: str, event: KeeperEvent) -> None: ...
+
+    @abc.abstractmethod
+    def _picked(self, instance: ServiceInstance) -> None: ...
+
+    @abc.abstractmethod
+    def _ejected(self, service: str, address: Address) -> None: ...
+
+
+# --- the present state ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A metric that is read when it is asked for.
+
+    Args:
+        metric: which.
+        read: the values now, one for each set of attributes.
+    """
+
+    metric: Metric
+    read: Callable[[Iterable[Client]], Iterator[Reading]]
+
+
+def _of_resolvers(
+    name: str, unit: str, text: str, read: Callable[[AnyResolver], float | None], merge: Callable[[float, float], float]
+) -> Gauge:
+    """Of all resolvers of a service together; who has several for it wants to hear of the worst."""
+
+    def readings(clients: Iterable[Client]) -> Iterator[Reading]:
+        found: dict[str, float] = {}
+        for client in clients:
+            for resolver in client.resolvers:
+                value = read(resolver)
+                if value is not None:
+                    service = resolver.snapshot().service
+                    found[service] = merge(found[service], value) if service in found else value
+        return (({SERVICE: service}, value) for service, value in found.items())
+
+    return Gauge(Metric(name, unit, text, (SERVICE,)), readings)
+
+
+def _age(resolver: AnyResolver) -> float | None:
+    snapshot = resolver.snapshot()
+    return None if snapshot.answered_at is None else snapshot.age
+
+
+def _lag(resolver: AnyResolver) -> float | None:
+    snapshot: ServiceSnapshot = resolver.snapshot()
+    if snapshot.source == "nothing":
+        return None
+    if snapshot.stale_at is not None:
+        return max(0.0, time.monotonic() - snapshot.stale_at)
+    return snapshot.age if snapshot.shared else 0.0
+
+
+def _left_out(resolver: AnyResolver) -> float | None:
+    balancer = resolver.balancer
+    return len(balancer.ejected) if isinstance(balancer, EjectingBalancer) else None
+
+
+def _kept(clients: Iterable[Client]) -> Iterator[tuple[Attributes, AnyKeeper]]:
+    for client in clients:
+        for keeper in client.keepers:
+            yield {SERVICE: keeper.name, SERVICE_ID: keeper.id}, keeper
+
+
+def _states(clients: Iterable[Client]) -> Iterator[Reading]:
+    for attributes, keeper in _kept(clients):
+        for state in KeeperState:
+            yield attributes | {STATE: state.value}, float(keeper.state is state)
+
+
+def _misses(clients: Iterable[Client]) -> Iterator[Reading]:
+    return ((attributes, keeper.misses) for attributes, keeper in _kept(clients))
+
+
+def _unconfirmed(clients: Iterable[Client]) -> Iterator[Reading]:
+    for attributes, keeper in _kept(clients):
+        if keeper.last_ok is not None:
+            yield attributes, max(0.0, time.time() - keeper.last_ok.timestamp())
+
+
+GAUGES: Final = (
+    _of_resolvers(
+        "consul_access.resolver.instances",
+        "{instance}",
+        "Instances that a resolver chooses from.",
+        lambda resolver: len(resolver.instances()),
+        min,
+    ),
+    _of_resolvers("consul_access.resolver.age", "s", "Time since the registry gave the list.", _age, max),
+    _of_resolvers(
+        "consul_access.resolver.lag",
+        "s",
+        "How far the list may be behind the registry: 0 while every change is told at once.",
+        _lag,
+        max,
+    ),
+    _of_resolvers(
+        "consul_access.resolver.ejected",
+        "{instance}",
+        "Instances that are left out now because calls failed.",
+        _left_out,
+        lambda one, other: one + other,
+    ),
+    Gauge(
+        Metric(
+            "consul_access.keeper.state",
+            "{registration}",
+            "1 for the state that a kept registration is in, 0 for the others.",
+            (SERVICE, SERVICE_ID, STATE),
+        ),
+        _states,
+    ),
+    Gauge(
+        Metric(
+            "consul_access.keeper.misses",
+            "{miss}",
+            "Attempts in a row that the registry did not answer.",
+            (SERVICE, SERVICE_ID),
+        ),
+        _misses,
+    ),
+    Gauge(
+        Metric(
+            "consul_access.keeper.unconfirmed",
+            "s",
+            "Time since the registry last confirmed the registration.",
+            (SERVICE, SERVICE_ID),
+        ),
+        _unconfirmed,
+    ),
+)
+ALL: Final = (REQUESTS, WAITS, EVENTS, PICKS, EJECTIONS, *(gauge.metric for gauge in GAUGES))
