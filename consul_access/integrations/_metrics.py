@@ -42,6 +42,7 @@ __all__ = [
     "EJECTIONS",
     "EVENTS",
     "GAUGES",
+    "KINDS",
     "PICKS",
     "REQUESTS",
     "WAITS",
@@ -136,6 +137,10 @@ EJECTIONS: Final = _growing(
 )
 
 
+KINDS: Final = ("registered_again", "lost", "missed", "recovered", "unseen", "relocated", "left_behind")
+"""Events that are counted as 0 from the beginning: Prometheus sees no increase in what appears with its first one."""
+
+
 def of_exchange(exchange: Exchange) -> tuple[Metric, Attributes]:
     """The metric that an exchange belongs to, and by what it is told apart there."""
     metric = WAITS if exchange.blocking else REQUESTS
@@ -165,6 +170,8 @@ class Observing(abc.ABC):
 
     def __init__(self) -> None:
         self._observed: tuple[weakref.ref[Client], ...] = ()
+        self._kept: set[str] = set()
+        self._called: set[str] = set()
 
     def observe(self, client: Client) -> Callable[[], None]:
         """Has a client observed until it is closed; before it is first used, so that nothing is missed.
@@ -178,9 +185,9 @@ class Observing(abc.ABC):
         self._observed = (*(ref for ref in self._observed if ref() is not None), weakref.ref(client))
         removals = (
             client.on_exchange(self._exchanged),
-            client.on_keeper_event(self._happened),
-            client.on_pick(self._picked),
-            client.on_ejection(self._ejected),
+            client.on_keeper_event(self._keeps),
+            client.on_pick(self._picks_one),
+            client.on_ejection(self._leaves_out),
         )
 
         def end() -> None:
@@ -194,17 +201,38 @@ class Observing(abc.ABC):
         """Those that are observed and still there."""
         return [client for ref in self._observed if (client := ref()) is not None]
 
-    @abc.abstractmethod
-    def _exchanged(self, exchange: Exchange) -> None: ...
+    def _keeps(self, service: str, event: KeeperEvent) -> None:
+        if service not in self._kept:
+            self._kept.add(service)
+            for kind in KINDS:
+                self._happened(service, kind, 0)
+        self._happened(service, event.kind, 1)
+
+    def _picks_one(self, instance: ServiceInstance) -> None:
+        service = instance.service
+        if service not in self._called:
+            self._called.add(service)
+            self._ejected(service, 0)
+        self._picked(service)
+
+    def _leaves_out(self, service: str, _: Address) -> None:
+        self._ejected(service, 1)
 
     @abc.abstractmethod
-    def _happened(self, service: str, event: KeeperEvent) -> None: ...
+    def _exchanged(self, exchange: Exchange) -> None:
+        """There was an exchange."""
 
     @abc.abstractmethod
-    def _picked(self, instance: ServiceInstance) -> None: ...
+    def _happened(self, service: str, kind: str, times: int) -> None:
+        """So many events of that kind."""
 
     @abc.abstractmethod
-    def _ejected(self, service: str, address: Address) -> None: ...
+    def _picked(self, service: str) -> None:
+        """One instance was picked."""
+
+    @abc.abstractmethod
+    def _ejected(self, service: str, times: int) -> None:
+        """So many instances were left out."""
 
 
 # --- the present state ------------------------------------------------------------------------------------------

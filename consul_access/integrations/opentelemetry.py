@@ -27,9 +27,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from consul_access.hooks import Exchange
     from consul_access.integrations._metrics import Client, Gauge
-    from consul_access.models.address import Address
-    from consul_access.models.instance import ServiceInstance
-    from consul_access.rules.keeping import KeeperEvent
 
 __all__ = ["Telemetry"]
 
@@ -84,14 +81,14 @@ class Telemetry(metrics.Observing):
         if within is not None:
             self._trace(exchange, attributes, within)
 
-    def _happened(self, service: str, event: KeeperEvent) -> None:
-        self._events.add(1, {metrics.SERVICE: service, metrics.EVENT: event.kind})
+    def _happened(self, service: str, kind: str, times: int) -> None:
+        self._events.add(times, {metrics.SERVICE: service, metrics.EVENT: kind})
 
-    def _picked(self, instance: ServiceInstance) -> None:
-        self._picks.add(1, {metrics.SERVICE: instance.service})
+    def _picked(self, service: str) -> None:
+        self._picks.add(1, {metrics.SERVICE: service})
 
-    def _ejected(self, service: str, address: Address) -> None:  # noqa: ARG002 - there may be many
-        self._ejections.add(1, {metrics.SERVICE: service})
+    def _ejected(self, service: str, times: int) -> None:
+        self._ejections.add(times, {metrics.SERVICE: service})
 
     # --- spans --------------------------------------------------------------------------------------------
 

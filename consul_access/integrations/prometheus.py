@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from consul_access.hooks import Exchange
     from consul_access.integrations._metrics import Attributes, Client, Metric
-    from consul_access.models.address import Address
-    from consul_access.models.instance import ServiceInstance
-    from consul_access.rules.keeping import KeeperEvent
 
 __all__ = ["Metrics"]
 
@@ -58,20 +55,24 @@ class Metrics(metrics.Observing):
             Counter(metric.prometheus_name, metric.text, metric.labels, registry=registry)
             for metric in (metrics.EVENTS, metrics.PICKS, metrics.EJECTIONS)
         )
+        self._picks_of: dict[str, Counter] = {}  # looking them up costs more than counting
         registry.register(_State(self.clients))
 
     def _exchanged(self, exchange: Exchange) -> None:
         metric, attributes = metrics.of_exchange(exchange)
         self._durations[metric].labels(*_values(metric, attributes)).observe(exchange.elapsed)
 
-    def _happened(self, service: str, event: KeeperEvent) -> None:
-        self._events.labels(service, event.kind).inc()
+    def _happened(self, service: str, kind: str, times: int) -> None:
+        self._events.labels(service, kind).inc(times)
 
-    def _picked(self, instance: ServiceInstance) -> None:
-        self._picks.labels(instance.service).inc()
+    def _picked(self, service: str) -> None:
+        picks = self._picks_of.get(service)
+        if picks is None:
+            picks = self._picks_of[service] = self._picks.labels(service)
+        picks.inc()
 
-    def _ejected(self, service: str, address: Address) -> None:  # noqa: ARG002 - there may be many
-        self._ejections.labels(service).inc()
+    def _ejected(self, service: str, times: int) -> None:
+        self._ejections.labels(service).inc(times)
 
 
 class _State(Collector):
