@@ -24,10 +24,8 @@ def samples():
     """The metrics, by the names of their samples as Prometheus stores them."""
     found = {}
     for metric in _metrics.ALL:
-        if metric.buckets:
-            endings = ["_bucket", "_sum", "_count"]
-        else:
-            endings = ["_total"] if metric.counts else [""]
+        counted = ["_total"] if metric.counts else [""]
+        endings = ["_bucket", "_sum", "_count"] if metric.buckets else counted
         found |= {f"{metric.prometheus_name}{ending}": metric for ending in endings}
     return found
 

@@ -1,10 +1,11 @@
 """A FastAPI service that calls another one by its name, `http://orders/...`, wherever its instances are just now.
 
-    pip install consul-access fastapi uvicorn
+    pip install consul-access[prometheus] fastapi uvicorn
     PORT=8082 python shop.py
 
 The list of instances is followed in the background: no request asks Consul, and requests go on while Consul is away.
-An instance that fails is left out, and a GET that met it is repeated at another one.
+An instance that fails is left out, and a GET that met it is repeated at another one. All of it is measured: Prometheus
+finds `/metrics`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from typing import Any, TypedDict
 import httpx
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
-from starlette.routing import Route
+from prometheus_client import make_asgi_app
+from starlette.routing import Mount, Route
 
 from consul_access import AsyncConsulAccess, AsyncDiscoveryTransport, AsyncResolver, HttpCheck
 from consul_access.integrations.asgi import HealthRoute, lifespan
+from consul_access.integrations.prometheus import Metrics
 
 PORT = int(os.environ.get("PORT", "8082"))
 HOST = os.environ.get("HOST", "0.0.0.0")  # noqa: S104 - others have to reach it
 
 access = AsyncConsulAccess()  # one for the whole program; nothing is sent before it is used
+Metrics().observe(access)
 
 
 class State(TypedDict):
@@ -48,7 +52,7 @@ async def own(_app: FastAPI) -> AsyncIterator[State]:
 
 app = FastAPI(
     title="shop",
-    routes=[Route("/health", HealthRoute())],
+    routes=[Route("/health", HealthRoute()), Mount("/metrics", make_asgi_app())],
     lifespan=lifespan(
         "shop", port=PORT, within=own, access=access, check=HttpCheck(path="/health", interval="2s", timeout="1s")
     ),

@@ -45,7 +45,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--consulip", metavar="HOST:PORT", help="the agent; CONSUL_HTTP_ADDR, else 127.0.0.1:8500")
     options.add_argument("--host", default="0.0.0.0", help="the address to listen at; every one by default")  # noqa: S104
-    options.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    options.add_argument("--port", type=int, default=8080, help="8080 by default; 0 takes a free one")
     given = options.parse_args()
 
     with ConsulAccess(addresses=given.consulip and [given.consulip]) as access:

@@ -102,6 +102,12 @@ class TestTheTwoOfTheFirstGuide:
             asking.wait()
         assert (tmp_path / "out").read_text() == GREETING
 
+    def test_their_options_are_those_of_the_guide(self):
+        for program in ("testservice", "requestservice"):
+            told = run(f"{program}/{program}.py", "--help").stdout
+            assert "--consulip HOST:PORT" in told
+            assert ("8080 by default" in told) == (program == "testservice")
+
     def test_requestservice_says_why_when_nobody_comes(self, consul):
         done = run("requestservice/requestservice.py", f"--consulip={consul.address}", "--timeout=0.5")
         assert done.returncode == 1
@@ -146,6 +152,13 @@ class TestFastApi:
 
             agent.kill()  # nor that Consul is away
             assert {buys() for _ in range(20)} == {second}
+
+            def measured(metric):
+                page = client.get("/metrics/").text
+                return float(page.split(f'{metric}{{consul_access_service="orders"}} ')[1].split()[0])
+
+            assert measured("consul_access_resolver_picks_total") >= 40
+            until(lambda: measured("consul_access_resolver_lag_seconds") > 0, shop)
 
     def test_orders_leaves_the_look_ups_before_its_port_is_closed(self, start, consul, free_port):
         orders = start("fastapi_orders/orders.py", agent=consul.address, port=free_port)
@@ -230,6 +243,19 @@ def test_a_clusters_services_are_told_and_followed(start, any_etcd):
     watching.process.send_signal(signal.SIGINT)
     assert watching.process.wait(30) == 130
     assert run("kubernetes_etcd/services.py", "no/namespace", etcd).returncode == 1
+
+
+def test_a_clusters_etcd_is_read_by_mutual_tls_as_kubeadm_sets_it_up(etcd_server, certificates):
+    server = etcd_server("3.5", authority=certificates, client_certificates=True)
+    fill(server, "protobuf")
+    certificate, key = certificates.client(common_name="kube-etcd-healthcheck-client")
+    files = (f"--ca={certificates.file}", f"--cert={certificate}", f"--key={key}")
+    done = run("kubernetes_etcd/services.py", "shop", f"--etcd={server.address}", *files)
+    assert done.returncode == 0, done.stderr
+    assert "web  NodePort  10.96.255.176  http:80, metrics:9090" in done.stdout
+    done = run("kubernetes_etcd/services.py", "shop", f"--etcd={server.address}", files[0])
+    assert done.returncode == 1
+    assert "cert_cert" in done.stderr
 
 
 def test_every_example_is_on_the_page():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import time
 import weakref
 
@@ -276,6 +278,24 @@ def test_a_second_set_of_metrics_in_one_registry_is_refused():
     Metrics(registry)
     with pytest.raises(ValueError, match="Duplicated"):
         Metrics(registry)
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "extra"),
+    [("prometheus_client", "prometheus", "prometheus"), ("opentelemetry", "opentelemetry", "opentelemetry")],
+)
+def test_what_has_to_be_installed_is_said_and_nothing_is_loaded_before(package, module, extra):
+    code = (
+        "import sys\n"
+        "from consul_access import ConsulAccess, EtcdRegistry\n"
+        "access = ConsulAccess(port=1); access.resolver('a'); access.registered('a', port=1); EtcdRegistry(port=1)\n"
+        "assert not {'prometheus_client', 'opentelemetry'} & set(sys.modules)\n"
+        f"sys.modules[{package!r}] = None\n"
+        f"import consul_access.integrations.{module}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install 'consul-access[{extra}]'" in done.stderr.splitlines()[-1]
 
 
 def test_opentelemetry_is_told_units_and_texts(consul):
