@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from consul_access.errors import InvalidInput
 from consul_access.rules.ejecting import EjectingBalancer
 from consul_access.rules.keeping import KeeperState
 
@@ -64,7 +65,7 @@ ADDRESS: Final = "server.address"
 PORT: Final = "server.port"
 ERROR: Final = "error.type"
 OPERATION: Final = "consul_access.operation"
-SERVICE: Final = "consul_access.service"
+SERVICE: Final = "consul_access.service.name"
 SERVICE_ID: Final = "consul_access.service.id"
 STATE: Final = "consul_access.keeper.state"
 EVENT: Final = "consul_access.keeper.event"
@@ -181,7 +182,12 @@ class Observing(abc.ABC):
 
         Returns:
             A function that ends it earlier.
+
+        Raises:
+            InvalidInput: it is observed already, and would be counted twice.
         """
+        if any(observed is client for observed in self.clients()):
+            raise InvalidInput(f"{client!r} is observed already: once is enough")
         self._observed = (*(ref for ref in self._observed if ref() is not None), weakref.ref(client))
         removals = (
             client.on_exchange(self._exchanged),
@@ -251,22 +257,43 @@ class Gauge:
     read: Callable[[Iterable[Client]], Iterator[Reading]]
 
 
-def _of_resolvers(
-    name: str, unit: str, text: str, read: Callable[[AnyResolver], float | None], merge: Callable[[float, float], float]
-) -> Gauge:
-    """Of all resolvers of a service together; who has several for it wants to hear of the worst."""
+def _merged(readings: Iterable[Reading], merge: Callable[[float, float], float]) -> Iterator[Reading]:
+    """One reading for each set of attributes: whoever has several of a kind wants to hear of the worst."""
+    found: dict[frozenset[tuple[str, str | int]], Reading] = {}
+    for attributes, value in readings:
+        key = frozenset(attributes.items())
+        found[key] = attributes, (merge(found[key][1], value) if key in found else value)
+    return iter(found.values())
 
+
+def _of_resolvers(
+    name: str,
+    unit: str,
+    text: str,
+    read: Callable[[AnyResolver], float | None],
+    merge: Callable[[float, float], float] = max,
+) -> Gauge:
     def readings(clients: Iterable[Client]) -> Iterator[Reading]:
-        found: dict[str, float] = {}
         for client in clients:
             for resolver in client.resolvers:
                 value = read(resolver)
                 if value is not None:
-                    service = resolver.snapshot().service
-                    found[service] = merge(found[service], value) if service in found else value
-        return (({SERVICE: service}, value) for service, value in found.items())
+                    yield {SERVICE: resolver.snapshot().service}, value
 
-    return Gauge(Metric(name, unit, text, (SERVICE,)), readings)
+    return Gauge(Metric(name, unit, text, (SERVICE,)), lambda clients: _merged(readings(clients), merge))
+
+
+def _of_keepers(
+    name: str, unit: str, text: str, read: Callable[[AnyKeeper], Iterable[Reading]], *further: str
+) -> Gauge:
+    def readings(clients: Iterable[Client]) -> Iterator[Reading]:
+        for client in clients:
+            for keeper in client.keepers:
+                whose: Attributes = {SERVICE: keeper.name, SERVICE_ID: keeper.id}
+                yield from ((whose | attributes, value) for attributes, value in read(keeper))
+
+    metric = Metric(name, unit, text, (SERVICE, SERVICE_ID, *further))
+    return Gauge(metric, lambda clients: _merged(readings(clients), max))
 
 
 def _age(resolver: AnyResolver) -> float | None:
@@ -288,26 +315,14 @@ def _left_out(resolver: AnyResolver) -> float | None:
     return len(balancer.ejected) if isinstance(balancer, EjectingBalancer) else None
 
 
-def _kept(clients: Iterable[Client]) -> Iterator[tuple[Attributes, AnyKeeper]]:
-    for client in clients:
-        for keeper in client.keepers:
-            yield {SERVICE: keeper.name, SERVICE_ID: keeper.id}, keeper
+def _states(keeper: AnyKeeper) -> list[Reading]:
+    now = keeper.state  # once: it may change meanwhile
+    return [({STATE: state.value}, float(now is state)) for state in KeeperState]
 
 
-def _states(clients: Iterable[Client]) -> Iterator[Reading]:
-    for attributes, keeper in _kept(clients):
-        for state in KeeperState:
-            yield attributes | {STATE: state.value}, float(keeper.state is state)
-
-
-def _misses(clients: Iterable[Client]) -> Iterator[Reading]:
-    return ((attributes, keeper.misses) for attributes, keeper in _kept(clients))
-
-
-def _unconfirmed(clients: Iterable[Client]) -> Iterator[Reading]:
-    for attributes, keeper in _kept(clients):
-        if keeper.last_ok is not None:
-            yield attributes, max(0.0, time.time() - keeper.last_ok.timestamp())
+def _unconfirmed(keeper: AnyKeeper) -> list[Reading]:
+    confirmed = keeper.last_ok
+    return [] if confirmed is None else [({}, max(0.0, time.time() - confirmed.timestamp()))]
 
 
 GAUGES: Final = (
@@ -318,46 +333,36 @@ GAUGES: Final = (
         lambda resolver: len(resolver.instances()),
         min,
     ),
-    _of_resolvers("consul_access.resolver.age", "s", "Time since the registry gave the list.", _age, max),
+    _of_resolvers("consul_access.resolver.age", "s", "Time since the registry gave the list.", _age),
     _of_resolvers(
         "consul_access.resolver.lag",
         "s",
         "How far the list may be behind the registry: 0 while every change is told at once.",
         _lag,
-        max,
     ),
     _of_resolvers(
         "consul_access.resolver.ejected",
         "{instance}",
         "Instances that are left out now because calls failed.",
         _left_out,
-        lambda one, other: one + other,
     ),
-    Gauge(
-        Metric(
-            "consul_access.keeper.state",
-            "{registration}",
-            "1 for the state that a kept registration is in, 0 for the others.",
-            (SERVICE, SERVICE_ID, STATE),
-        ),
+    _of_keepers(
+        "consul_access.keeper.state",
+        "{registration}",
+        "1 for the state that a kept registration is in, 0 for the others.",
         _states,
+        STATE,
     ),
-    Gauge(
-        Metric(
-            "consul_access.keeper.misses",
-            "{miss}",
-            "Attempts in a row that the registry did not answer.",
-            (SERVICE, SERVICE_ID),
-        ),
-        _misses,
+    _of_keepers(
+        "consul_access.keeper.misses",
+        "{miss}",
+        "Attempts in a row that the registry did not answer.",
+        lambda keeper: [({}, keeper.misses)],
     ),
-    Gauge(
-        Metric(
-            "consul_access.keeper.unconfirmed",
-            "s",
-            "Time since the registry last confirmed the registration.",
-            (SERVICE, SERVICE_ID),
-        ),
+    _of_keepers(
+        "consul_access.keeper.unconfirmed",
+        "s",
+        "Time since the registry last confirmed the registration.",
         _unconfirmed,
     ),
 )

@@ -155,7 +155,7 @@ class TestFastApi:
 
             def measured(metric):
                 page = client.get("/metrics/").text
-                return float(page.split(f'{metric}{{consul_access_service="orders"}} ')[1].split()[0])
+                return float(page.split(f'{metric}{{consul_access_service_name="orders"}} ')[1].split()[0])
 
             assert measured("consul_access_resolver_picks_total") >= 40
             until(lambda: measured("consul_access_resolver_lag_seconds") > 0, shop)

@@ -19,6 +19,8 @@ from consul_access import (
     ConsulAccess,
     EjectingBalancer,
     EjectionPolicy,
+    EtcdRegistry,
+    InvalidInput,
     NoInstances,
     RetryPolicy,
     RoundRobinBalancer,
@@ -115,14 +117,14 @@ def test_requests_are_counted_by_operation_and_outcome(face, consul, scraped, fr
 
 def test_a_kept_registration_is_seen_through_a_loss_and_a_silence(face, agents, scraped):
     agent = agents()
-    mine = {"consul_access_service": "orders", "consul_access_service_id": "orders-1"}
+    mine = {"consul_access_service_name": "orders", "consul_access_service_id": "orders-1"}
 
     def is_in(state):
         return scraped.value("consul_access_keeper_state", consul_access_keeper_state=state, **mine) == 1
 
     def events(kind):
         return scraped.value(
-            "consul_access_keeper_events_total", consul_access_service="orders", consul_access_keeper_event=kind
+            "consul_access_keeper_events_total", consul_access_service_name="orders", consul_access_keeper_event=kind
         )
 
     async def story():
@@ -152,7 +154,7 @@ def test_a_kept_registration_is_seen_through_a_loss_and_a_silence(face, agents, 
 def test_a_resolver_is_seen_with_its_size_age_and_lag(face, agents, scraped):
     agent = agents()
     registered(agent, "one", "two")
-    orders = {"consul_access_service": "orders"}
+    orders = {"consul_access_service_name": "orders"}
 
     def read(what):
         return scraped.value(f"consul_access_resolver_{what}", **orders)
@@ -204,7 +206,7 @@ def test_etcd_is_measured_with_the_same_names(face, any_etcd, scraped):
                 async with etcd.resolver("orders") as resolver:
                     await resolver.wait_ready(10)
                     resolver.pick()
-                    orders = {"consul_access_service": "orders"}
+                    orders = {"consul_access_service_name": "orders"}
                     assert scraped.value("consul_access_resolver_instances", **orders) == 1
                     assert scraped.value("consul_access_resolver_lag_seconds", **orders) == 0
                     assert scraped.value("consul_access_resolver_picks_total", **orders) == 1
@@ -271,6 +273,30 @@ def test_tokens_are_nowhere_in_what_is_exported(acl_consul, scraped):
             resolver.pick()
         assert scraped.count("health.service") >= 1
         assert acl_consul.token not in scraped.text()
+
+
+def test_the_same_service_kept_at_two_registries_is_one_series(consul, any_etcd, scraped):
+    """As when moving from one to the other; of two states both are told, of two ages the greater."""
+    with ConsulAccess(url=consul.url) as access, EtcdRegistry(any_etcd.host, any_etcd.port) as etcd:
+        scraped.observe(access)
+        scraped.observe(etcd)
+        with pytest.raises(InvalidInput, match="observed already"):
+            scraped.observe(access)
+        options = {"id": "orders-1", "on_event": None}
+        with (
+            access.registered("orders", "127.0.0.1", 8000, check=None, **options),
+            etcd.registered("orders", "127.0.0.1", 8000, **options),
+            access.resolver("orders"),
+            etcd.resolver("orders") as resolver,
+        ):
+            resolver.wait_ready()
+            told = [
+                (sample.name, *sorted(sample.labels.items()))
+                for family in scraped.registry.collect()
+                for sample in family.samples
+            ]
+            assert len(told) == len(set(told))
+            assert scraped.value("consul_access_keeper_state", consul_access_keeper_state="registered") == 1
 
 
 def test_a_second_set_of_metrics_in_one_registry_is_refused():
