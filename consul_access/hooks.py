@@ -24,6 +24,9 @@ class Exchange:
         elapsed: seconds this attempt took.
         attempt: 1 for the first.
         error: what the attempt failed with, or None.
+        server: the server as a URL, with what every path there begins with; no secret is ever part of it.
+        blocking: the server was asked to hold its answer back until something changes, so `elapsed` tells when that was
+            and not how fast the server is.
     """
 
     operation: str
@@ -34,6 +37,8 @@ class Exchange:
     elapsed: float
     attempt: int
     error: ConsulAccessError | None = None
+    server: str = ""
+    blocking: bool = False
 
 
 Hook: TypeAlias = Callable[[Exchange], None]

@@ -46,7 +46,6 @@ class AsyncAnnouncing(AsyncSending):
     def __init__(self, transport: AsyncTransport) -> None:
         super().__init__(transport)
         self._agents: dict[Target, AgentInfo] = {}
-        self._kept: set[AsyncKeeper] = set()
         self._seats: deque[None] = deque([None] * WAITING_KEEPERS)
         self._pulse: AsyncPulse | None = None
 
@@ -232,7 +231,7 @@ class AsyncAnnouncing(AsyncSending):
             drain=drain,
             stop_timeout=stop_timeout,
             health=health,
-            on_event=on_event,
+            on_event=self._observers.keeping(name, on_event),
             fail_fast=fail_fast,
             shared=shared,
             pulse=self._beating() if mode == "agent" else None,  # heartbeats in the catalog wait for elections
