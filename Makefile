@@ -2,6 +2,7 @@
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make soak      50,000 random operations on the fake and a real agent
+# make screenshots   the pictures of docs/observability.md, from a run of two minutes beside a real Prometheus
 #
 # All of them set themselves up: a virtual environment in .venv, and for tests a real Consul in the user's cache folder.
 
@@ -11,7 +12,7 @@ PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Four at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench compat soak clean
+.PHONY: demo test lint types faces check-faces pytest docs bench compat soak screenshots clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -53,6 +54,9 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/following.py --write
 	$(BIN)/python benchmarks/balancing.py --write
 	$(BIN)/python benchmarks/etcd.py --write
+
+screenshots: .venv/dev
+	$(BIN)/python -m tools.screenshots
 
 clean:
 	rm -rf .venv

@@ -125,6 +125,11 @@ class Call(Generic[T]):
     patience: float = 0.0
 
     @property
+    def is_blocking(self) -> bool:
+        """Whether the server is asked to hold its answer back until something changes."""
+        return any(name in {"index", "hash"} for name, _ in self.query)
+
+    @property
     def target_path(self) -> str:
         """Path and query as they go on the request line."""
         if not self.query:

@@ -20,10 +20,13 @@ class Exchange:
         method: GET or PUT.
         path: path and query as sent.
         address: the server, as `host:port` or `unix:///path`.
+        server: the same as a URL, with what every path there begins with; no secret is ever part of it.
         status: the HTTP status, or None when no answer came.
         elapsed: seconds this attempt took.
         attempt: 1 for the first.
         error: what the attempt failed with, or None.
+        blocking: the server was asked to hold its answer back until something changes, so `elapsed` tells when that was
+            and not how fast the server is.
     """
 
     operation: str
@@ -34,6 +37,8 @@ class Exchange:
     elapsed: float
     attempt: int
     error: ConsulAccessError | None = None
+    server: str = ""
+    blocking: bool = False
 
 
 Hook: TypeAlias = Callable[[Exchange], None]

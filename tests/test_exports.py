@@ -120,10 +120,23 @@ FACES = [
     (AsyncCatalogSync, CatalogSync),
 ]
 AT_ONCE = {
-    AsyncConsulAccess: {"on_exchange", "registered", "watch", "watch_services", "on_change", "resolver"},
+    AsyncConsulAccess: {
+        "on_exchange",
+        "on_ejection",
+        "on_keeper_event",
+        "on_pick",
+        "registered",
+        "watch",
+        "watch_services",
+        "on_change",
+        "resolver",
+    },
     AsyncEtcdRegistry: {
         "listing",
         "on_exchange",
+        "on_ejection",
+        "on_keeper_event",
+        "on_pick",
         "watch_key",
         "watch_prefix",
         "registered",

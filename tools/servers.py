@@ -7,6 +7,7 @@ release is exchanged.
     python tools/servers.py consul        prints the path of a Consul 1.8 binary
     python tools/servers.py etcd          prints the path of an etcd 3.4 binary
     python tools/servers.py etcd-newer    prints the path of an etcd 3.5 binary, whose gateway is that of 3.6
+    python tools/servers.py prometheus    prints the path of a Prometheus binary, for `make screenshots`
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Package:
 CONSUL = Package("consul", "bullseye", "usr/bin/consul", "CONSUL_BIN")
 ETCD = Package("etcd-server", "bookworm", "usr/bin/etcd", "ETCD_BIN")
 ETCD_NEWER = Package("etcd-server", "trixie", "usr/bin/etcd", "ETCD_NEWER_BIN", any_version=False)
+PROMETHEUS = Package("prometheus", "bookworm", "usr/bin/prometheus", "PROMETHEUS_BIN")
 
 
 def find(package: Package) -> Path:
@@ -75,6 +77,11 @@ def etcd() -> Path:
 def etcd_newer() -> Path:
     """An etcd server with the gateway of 3.6."""
     return find(ETCD_NEWER)
+
+
+def prometheus() -> Path:
+    """A Prometheus server."""
+    return find(PROMETHEUS)
 
 
 def _from_cache(package: Package) -> Path:
@@ -182,7 +189,7 @@ def _run(command: list[str], folder: Path, package: Package) -> None:
 
 
 if __name__ == "__main__":
-    known = {"consul": CONSUL, "etcd": ETCD, "etcd-newer": ETCD_NEWER}
+    known = {"consul": CONSUL, "etcd": ETCD, "etcd-newer": ETCD_NEWER, "prometheus": PROMETHEUS}
     if len(sys.argv) != 2 or sys.argv[1] not in known:
         sys.exit(__doc__)
     try:

@@ -45,7 +45,6 @@ class AsyncAnnouncing(AsyncSending):
     def __init__(self, transport: AsyncTransport) -> None:
         super().__init__(transport)
         self._agents: dict[Target, AgentInfo] = {}
-        self._kept: set[AsyncKeeper] = set()
         self._seats: deque[None] = deque([None] * WAITING_KEEPERS)
 
     async def register_service(
@@ -225,7 +224,7 @@ class AsyncAnnouncing(AsyncSending):
             drain=drain,
             stop_timeout=stop_timeout,
             health=health,
-            on_event=on_event,
+            on_event=self._observers.keeping(name, on_event),
             fail_fast=fail_fast,
             shared=shared,
             transport=self._transport.given,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from consul_access._async.gateway import AsyncGateway
 from consul_access._async.keys import AsyncKeyReader
+from consul_access._async.observed import AsyncObserved
 from consul_access.call import Repeat
 from consul_access.errors import InvalidInput
 from consul_access.etcd import kv, leases
@@ -54,7 +55,7 @@ LINGER_EACH = 0.00003
 LONGEST_LINGER = 0.05
 
 
-class AsyncEtcdServices:
+class AsyncEtcdServices(AsyncObserved):
     """The services of a client.
 
     Args:
@@ -63,13 +64,13 @@ class AsyncEtcdServices:
     """
 
     def __init__(self, gateway: AsyncGateway, settings: EtcdSettings) -> None:
+        super().__init__()
         self._gateway = gateway
         self._reader = AsyncKeyReader(gateway)
         self.settings = settings
         self._codec = codec_named(settings.codec)
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._engine: AsyncEngine | None = None
-        self._kept: set[AsyncKeeper] = set()
         self._gathered_in = 0
         self._gathered: tuple[AsyncGathering[int, int | None], AsyncGathering[bytes, KeyValue | None]] | None = None
 
@@ -204,7 +205,7 @@ class AsyncEtcdServices:
             drain=drain,
             stop_timeout=stop_timeout,
             health=health,
-            on_event=on_event,
+            on_event=self._observers.keeping(name, on_event),
             fail_fast=fail_fast,
             shared=False,  # each process has a lease of its own, and one lease cannot hold what another one does
             transport=self._gateway.given,
@@ -451,7 +452,14 @@ class AsyncEtcdServices:
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         reading = KeyedReading(inputs.identifier(name, "name"), Selection.of(query))
         shelf = None if disk is None else self._shelf(disk, name, query)
-        return AsyncResolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)
+        return AsyncResolver(
+            self._watching(),
+            reading,
+            balancer=choose,
+            stale=stale or StalePolicy(),
+            shelf=shelf,
+            observers=self._observers,
+        )
 
     def _shelf(self, folder: str | os.PathLike[str], name: str, query: RegistryQuery) -> Shelf:
         from consul_access.disk import Clocks, Shelf

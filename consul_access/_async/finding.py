@@ -291,7 +291,14 @@ class AsyncFinding(AsyncSending):
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         reading = InstancesReading(name, **query)
         shelf = None if disk is None else self._shelf(disk, name, reading.key)
-        return AsyncResolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)
+        return AsyncResolver(
+            self._watching(),
+            reading,
+            balancer=choose,
+            stale=stale or StalePolicy(),
+            shelf=shelf,
+            observers=self._observers,
+        )
 
     def _shelf(self, folder: str | os.PathLike[str], name: str, key: object) -> Shelf:
         from consul_access.disk import Clocks, Shelf

@@ -17,11 +17,13 @@ from consul_access.models.instance import ServiceInstance
 from consul_access.models.snapshot import ServiceSnapshot
 from consul_access.rules.balancing import Balancer, FeedbackBalancer
 from consul_access.rules.comparing import distinct
+from consul_access.rules.ejecting import EjectingBalancer
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access._live.reading import Snapping
     from consul_access.disk import Shelf
+    from consul_access.observing import Observers
     from consul_access.rules.balancing import Pick
 
 __all__ = ["AsyncResolver"]
@@ -47,6 +49,7 @@ class AsyncResolver:
         balancer: Balancer,
         stale: StalePolicy,
         shelf: Shelf | None,
+        observers: Observers[AsyncResolver],
     ) -> None:
         self._engine = engine
         self._reading = reading
@@ -54,6 +57,9 @@ class AsyncResolver:
         self._feedback = balancer if isinstance(balancer, FeedbackBalancer) else None
         self._stale = stale
         self._shelf = shelf
+        self._observers = observers
+        if isinstance(balancer, EjectingBalancer):
+            balancer.on_ejection = observers.leaving_out(reading.blank.service)
         self._keeping: Worker | None = None
         self._kept: tuple[ServiceInstance, ...] | None = None
         self._name = reading.blank.service
@@ -83,6 +89,7 @@ class AsyncResolver:
         self._choose = self._prepared = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
+        self._observers.resolvers.add(self)
         try:
             await self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
             if self._shelf is not None:
@@ -90,6 +97,7 @@ class AsyncResolver:
         except BaseException:  # cancelled or interrupted: nobody calls stop() then
             self._end()
             self._end = None
+            self._observers.resolvers.discard(self)
             raise
         if self._shelf is not None:
             self._keeping = Worker(self._keep, f"consul-access keeping {self._name}")
@@ -134,6 +142,11 @@ class AsyncResolver:
     def instances(self) -> tuple[ServiceInstance, ...]:
         """Those that `pick` chooses from: the ones that have an address and a port, each of these once."""
         return self._instances
+
+    @property
+    def balancer(self) -> Balancer:
+        """What chooses."""
+        return self._balancer
 
     def snapshot(self) -> ServiceSnapshot:
         """What is known now, with its age."""
@@ -197,7 +210,7 @@ class AsyncResolver:
             snapshot = replace(self._snapshot, reason=snapshot.reason)
         if snapshot.instances is not self._snapshot.instances:
             instances = distinct(snapshot.instances)
-            self._prepared = self._balancer.prepare(instances) if instances else self._nobody
+            self._prepared = self._observers.picking(self._balancer.prepare(instances)) if instances else self._nobody
             self._instances = instances
         self._snapshot, self._error, self._answered = snapshot, error, True
         self._good_until = self._stale.until(snapshot.stale_at)
@@ -208,6 +221,7 @@ class AsyncResolver:
     def _ended(self) -> None:
         """There is nothing to follow any more."""
         self._over = True
+        self._observers.resolvers.discard(self)
         self._choose = self._gone
         self._bell.ring()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from consul_access._async.observed import AsyncObserved
 from consul_access._async.transport import AsyncTransport
 from consul_access.call import Call
 from consul_access.hooks import Hook
@@ -18,7 +19,7 @@ __all__ = ["AsyncSending"]
 T = TypeVar("T")
 
 
-class AsyncSending:
+class AsyncSending(AsyncObserved):
     """Sends calls.
 
     Args:
@@ -26,6 +27,7 @@ class AsyncSending:
     """
 
     def __init__(self, transport: AsyncTransport) -> None:
+        super().__init__()
         self._transport = transport
 
     @property

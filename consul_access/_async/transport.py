@@ -386,7 +386,16 @@ class AsyncTransport:
         error = outcome.error if isinstance(outcome, Failed) else None
         status = outcome.status if isinstance(outcome, Reply) else outcome.error.status
         exchange = Exchange(
-            call.name, call.method, self._scoped(call), str(target), status, elapsed, course.attempts, error
+            call.name,
+            call.method,
+            self._scoped(call),
+            str(target),
+            status,
+            elapsed,
+            course.attempts,
+            error,
+            server=target.url,
+            blocking=call.is_blocking,
         )
         log.debug(
             "%s %s %s at %s: %s in %.1f ms, attempt %d",

@@ -46,7 +46,6 @@ class Announcing(Sending):
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
         self._agents: dict[Target, AgentInfo] = {}
-        self._kept: set[Keeper] = set()
         self._seats: deque[None] = deque([None] * WAITING_KEEPERS)
 
     def register_service(
@@ -226,7 +225,7 @@ class Announcing(Sending):
             drain=drain,
             stop_timeout=stop_timeout,
             health=health,
-            on_event=on_event,
+            on_event=self._observers.keeping(name, on_event),
             fail_fast=fail_fast,
             shared=shared,
             transport=self._transport.given,

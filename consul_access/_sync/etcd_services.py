@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from consul_access._sync.gateway import Gateway
 from consul_access._sync.keys import KeyReader
+from consul_access._sync.observed import Observed
 from consul_access.call import Repeat
 from consul_access.errors import InvalidInput
 from consul_access.etcd import kv, leases
@@ -55,7 +56,7 @@ LINGER_EACH = 0.00003
 LONGEST_LINGER = 0.05
 
 
-class EtcdServices:
+class EtcdServices(Observed):
     """The services of a client.
 
     Args:
@@ -64,13 +65,13 @@ class EtcdServices:
     """
 
     def __init__(self, gateway: Gateway, settings: EtcdSettings) -> None:
+        super().__init__()
         self._gateway = gateway
         self._reader = KeyReader(gateway)
         self.settings = settings
         self._codec = codec_named(settings.codec)
         self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._engine: Engine | None = None
-        self._kept: set[Keeper] = set()
         self._gathered_in = 0
         self._gathered: tuple[Gathering[int, int | None], Gathering[bytes, KeyValue | None]] | None = None
 
@@ -205,7 +206,7 @@ class EtcdServices:
             drain=drain,
             stop_timeout=stop_timeout,
             health=health,
-            on_event=on_event,
+            on_event=self._observers.keeping(name, on_event),
             fail_fast=fail_fast,
             shared=False,  # each process has a lease of its own, and one lease cannot hold what another one does
             transport=self._gateway.given,
@@ -452,7 +453,14 @@ class EtcdServices:
         choose = balancer_named(balancer, self._random) if isinstance(balancer, str) else balancer
         reading = KeyedReading(inputs.identifier(name, "name"), Selection.of(query))
         shelf = None if disk is None else self._shelf(disk, name, query)
-        return Resolver(self._watching(), reading, balancer=choose, stale=stale or StalePolicy(), shelf=shelf)
+        return Resolver(
+            self._watching(),
+            reading,
+            balancer=choose,
+            stale=stale or StalePolicy(),
+            shelf=shelf,
+            observers=self._observers,
+        )
 
     def _shelf(self, folder: str | os.PathLike[str], name: str, query: RegistryQuery) -> Shelf:
         from consul_access.disk import Clocks, Shelf

@@ -18,11 +18,13 @@ from consul_access.models.instance import ServiceInstance
 from consul_access.models.snapshot import ServiceSnapshot
 from consul_access.rules.balancing import Balancer, FeedbackBalancer
 from consul_access.rules.comparing import distinct
+from consul_access.rules.ejecting import EjectingBalancer
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
     from consul_access._live.reading import Snapping
     from consul_access.disk import Shelf
+    from consul_access.observing import Observers
     from consul_access.rules.balancing import Pick
 
 __all__ = ["Resolver"]
@@ -48,6 +50,7 @@ class Resolver:
         balancer: Balancer,
         stale: StalePolicy,
         shelf: Shelf | None,
+        observers: Observers[Resolver],
     ) -> None:
         self._engine = engine
         self._reading = reading
@@ -55,6 +58,9 @@ class Resolver:
         self._feedback = balancer if isinstance(balancer, FeedbackBalancer) else None
         self._stale = stale
         self._shelf = shelf
+        self._observers = observers
+        if isinstance(balancer, EjectingBalancer):
+            balancer.on_ejection = observers.leaving_out(reading.blank.service)
         self._keeping: Worker | None = None
         self._kept: tuple[ServiceInstance, ...] | None = None
         self._name = reading.blank.service
@@ -84,6 +90,7 @@ class Resolver:
         self._choose = self._prepared = self._nobody
         rung = self._bell.rung
         self._end = self._engine.listen(self._reading, self._tell, self._ended)
+        self._observers.resolvers.add(self)
         try:
             self._bell.wait(rung, FIRST_ANSWER if self._shelf is None else FIRST_ANSWER_OR_DISK)
             if self._shelf is not None:
@@ -91,6 +98,7 @@ class Resolver:
         except BaseException:  # cancelled or interrupted: nobody calls stop() then
             self._end()
             self._end = None
+            self._observers.resolvers.discard(self)
             raise
         if self._shelf is not None:
             self._keeping = Worker(self._keep, f"consul-access keeping {self._name}")
@@ -135,6 +143,11 @@ class Resolver:
     def instances(self) -> tuple[ServiceInstance, ...]:
         """Those that `pick` chooses from: the ones that have an address and a port, each of these once."""
         return self._instances
+
+    @property
+    def balancer(self) -> Balancer:
+        """What chooses."""
+        return self._balancer
 
     def snapshot(self) -> ServiceSnapshot:
         """What is known now, with its age."""
@@ -198,7 +211,7 @@ class Resolver:
             snapshot = replace(self._snapshot, reason=snapshot.reason)
         if snapshot.instances is not self._snapshot.instances:
             instances = distinct(snapshot.instances)
-            self._prepared = self._balancer.prepare(instances) if instances else self._nobody
+            self._prepared = self._observers.picking(self._balancer.prepare(instances)) if instances else self._nobody
             self._instances = instances
         self._snapshot, self._error, self._answered = snapshot, error, True
         self._good_until = self._stale.until(snapshot.stale_at)
@@ -209,6 +222,7 @@ class Resolver:
     def _ended(self) -> None:
         """There is nothing to follow any more."""
         self._over = True
+        self._observers.resolvers.discard(self)
         self._choose = self._gone
         self._bell.ring()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from consul_access._sync.observed import Observed
 from consul_access._sync.transport import Transport
 from consul_access.call import Call
 from consul_access.hooks import Hook
@@ -19,7 +20,7 @@ __all__ = ["Sending"]
 T = TypeVar("T")
 
 
-class Sending:
+class Sending(Observed):
     """Sends calls.
 
     Args:
@@ -27,6 +28,7 @@ class Sending:
     """
 
     def __init__(self, transport: Transport) -> None:
+        super().__init__()
         self._transport = transport
 
     @property

@@ -131,11 +131,11 @@ class EjectingBalancer:
         clock: the monotonic time, `time.monotonic`.
         policy: when an instance is left out, and for how long.
 
-    It needs to be told how calls went (`report`). While all is well a pick is the inner balancer's own; the clock is
-    looked at only while somebody is left out.
+    It needs to be told how calls went (`report`). Whoever wants to know when it leaves somebody out sets `on_ejection`.
+    While all is well a pick is the inner balancer's own; the clock is looked at only while somebody is left out.
     """
 
-    __slots__ = ("_choose", "_clock", "_ejection", "_feedback", "_inner", "_instances")
+    __slots__ = ("_choose", "_clock", "_ejection", "_feedback", "_inner", "_instances", "on_ejection")
 
     def __init__(self, inner: Balancer, clock: Callable[[], float], policy: EjectionPolicy | None = None) -> None:
         self._inner = inner
@@ -144,6 +144,8 @@ class EjectingBalancer:
         self._ejection = Ejection(policy or EjectionPolicy())
         self._instances: tuple[ServiceInstance, ...] = ()
         self._choose: Pick
+        self.on_ejection: Callable[[Address], object] | None = None
+        """Called with an address that is left out from now on, by whoever reports the call; a resolver sets it."""
 
     def prepare(self, instances: tuple[ServiceInstance, ...]) -> Pick:
         """How to choose from this list, from now on."""
@@ -179,6 +181,8 @@ class EjectingBalancer:
             self._feedback.report(address, ok, elapsed)
         if self._ejection.report(address, ok, self._clock(), connected=connected):
             self._choose_anew()
+            if self.on_ejection is not None:
+                self.on_ejection(address)
 
     def _choose_anew(self) -> None:
         while True:

@@ -105,7 +105,7 @@ class Face:
 class Awaited:
     """A thing of the threads' face with methods that can be awaited."""
 
-    plain = frozenset({"approve", "on_exchange"})
+    plain = frozenset({"approve", "on_ejection", "on_exchange", "on_keeper_event", "on_pick"})
     """Methods that are not awaited on the other face either."""
     making = frozenset({"registered", "resolver", "watch", "watch_key", "watch_prefix", "watch_services", "on_change"})
     """Methods that are not awaited, and give something with methods that are."""

@@ -58,6 +58,8 @@ from consul_access import (
     SyncState,
     TtlCheck,
 )
+from consul_access.integrations.opentelemetry import Telemetry
+from consul_access.integrations.prometheus import Metrics
 from consul_access.testing import FakeConsul
 
 
@@ -91,6 +93,13 @@ def threads(access: ConsulAccess) -> None:
     for services in access.watch_services():
         assert_type(services, ServicesSnapshot)
     access.on_change("web", lambda snapshot: snapshot.index).stop()
+    access.on_keeper_event(lambda service, event: (service.upper(), event.kind))()
+    access.on_pick(lambda instance: instance.address)()
+    access.on_ejection(lambda service, address: (service.upper(), address.port))()
+    assert_type(access.keepers, tuple[Keeper, ...])
+    assert_type(access.resolvers, tuple[Resolver, ...])
+    Metrics().observe(access)()
+    Telemetry(background=True).observe(access)()
     with access.registered("web", "10.0.0.5", 80, mode="catalog", node="mine") as keeper:
         assert_type(keeper.node, str)
     access.registered("web", mode="magic")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
