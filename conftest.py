@@ -1,9 +1,9 @@
 """Runs the examples of the README and of the documentation, each page beside a real agent of its own.
 
 Blocks of `python` and `sh` are run as they are; blocks of `console` as `tests.support.console` says. One that cannot be
-run here says so in a line above it (`tests.support.blocks`). Pages below docs/etcd, and those about the command line and
-about a cluster's etcd, have a real etcd as well, which also holds what a real Kubernetes API server wrote. Pages below
-docs/deploy find the folders deploy and examples beside them, as in a copy of the repository.
+run here says so in a line above it (`tests.support.blocks`). Pages below docs/etcd, and those about the command line
+and about a cluster's etcd, have a real etcd as well, which also holds what a real Kubernetes API server wrote. Pages
+below docs/deploy find the folders deploy and examples beside them, as in a copy of the repository.
 """
 
 from __future__ import annotations
