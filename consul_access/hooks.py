@@ -20,11 +20,11 @@ class Exchange:
         method: GET or PUT.
         path: path and query as sent.
         address: the server, as `host:port` or `unix:///path`.
-        server: the same as a URL, with what every path there begins with; no secret is ever part of it.
         status: the HTTP status, or None when no answer came.
         elapsed: seconds this attempt took.
         attempt: 1 for the first.
         error: what the attempt failed with, or None.
+        server: the server as a URL, with what every path there begins with; no secret is ever part of it.
         blocking: the server was asked to hold its answer back until something changes, so `elapsed` tells when that was
             and not how fast the server is.
     """

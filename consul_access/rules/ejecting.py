@@ -131,8 +131,8 @@ class EjectingBalancer:
         clock: the monotonic time, `time.monotonic`.
         policy: when an instance is left out, and for how long.
 
-    It needs to be told how calls went (`report`). Whoever wants to know when it leaves somebody out sets `on_ejection`.
-    While all is well a pick is the inner balancer's own; the clock is looked at only while somebody is left out.
+    It needs to be told how calls went (`report`). While all is well a pick is the inner balancer's own; the clock is
+    looked at only while somebody is left out.
     """
 
     __slots__ = ("_choose", "_clock", "_ejection", "_feedback", "_inner", "_instances", "on_ejection")
@@ -145,7 +145,8 @@ class EjectingBalancer:
         self._instances: tuple[ServiceInstance, ...] = ()
         self._choose: Pick
         self.on_ejection: Callable[[Address], object] | None = None
-        """Called with an address that is left out from now on, by whoever reports the call; a resolver sets it."""
+        """Called with an address that is left out from now on. The resolver that uses it sets it, for the hooks of its
+        client."""
 
     def prepare(self, instances: tuple[ServiceInstance, ...]) -> Pick:
         """How to choose from this list, from now on."""

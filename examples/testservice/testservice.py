@@ -2,6 +2,9 @@
 
     python testservice.py [--consulip=HOST:PORT] [--host=ADDRESS] [--port=8080]
 
+It serves while Consul is away, too, and registers as soon as that is there. In a pod it registers POD_IP, and tells
+POD_NAME, POD_NAMESPACE and NODE_NAME in its meta.
+
 On SIGTERM it leaves every look-up, goes on answering for two seconds those who still have its address, deregisters,
 and ends. A second signal ends it at once.
 """
@@ -50,7 +53,9 @@ def main() -> None:
 
     with ConsulAccess(addresses=given.consulip and [given.consulip]) as access:
         check = HttpCheck(interval="2s", timeout="1s", deregister_critical_service_after="10m")
-        app = Registered(hello, "testservice", access=access, check=check)
+        app = Registered(
+            hello, "testservice", access=access, check=check, fail_fast=False, environment_meta=True, tags=["v1"]
+        )
         with make_server(given.host, given.port, app, Server, Quiet) as server:
             app.start(server)  # the port is read from it, and the address that others reach us at is found out
             print(f"testservice listens at port {server.server_port}", flush=True)

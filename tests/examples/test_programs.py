@@ -114,6 +114,25 @@ class TestTheTwoOfTheFirstGuide:
         assert "unknown service" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
 
+    def test_testservice_serves_without_consul_and_registers_when_that_is_there(self, start, agents, free_port):
+        agent = agents()
+        agent.kill()
+        pod = {"POD_IP": "127.0.0.1", "POD_NAME": "testservice-7d4b9-x2x", "NODE_NAME": "worker-1"}
+        service = start(
+            "testservice/testservice.py", "--host=127.0.0.1", f"--port={free_port}", agent=agent.address, **pod
+        )
+        until(lambda: "listens at port" in service.log, service)
+        assert get(free_port)[1].decode() == GREETING
+        agent.run()
+        until(
+            lambda: passing(agent, "testservice") == {f"testservice-testservice-7d4b9-x2x-{free_port}": free_port},
+            service,
+        )
+        (entry,) = agent.read("/v1/catalog/service/testservice")
+        assert entry["ServiceAddress"] == "127.0.0.1"
+        assert entry["ServiceMeta"] == {"pod_name": "testservice-7d4b9-x2x", "node_name": "worker-1"}
+        assert "Traceback" not in service.log
+
     def test_testservice_serves_on_until_it_is_out_of_every_look_up(self, start, consul):
         service = start("testservice/testservice.py", "--host=127.0.0.1", "--port=0", agent=consul.address)
         (port,) = until(lambda: passing(consul, "testservice"), service).values()
