@@ -134,7 +134,7 @@ def test_what_helm_makes_of_them_holds(chart, names):
     objects = rendered(chart, *(HELM / f"values-{name}.yaml" for name in names))
     assert not any(one["apiVersion"].startswith("consul.hashicorp.com/") for one in objects)
     assert schema_problems(objects) == []
-    # The chart itself (1.7.13 to 2.0.3) writes CONSUL_LOGIN_META above the variables it uses; that is only a note at a token.
+    # The chart (1.7.13 to 2.0.3) has CONSUL_LOGIN_META above what it uses; that is only a note at a token.
     assert problems(objects, without=[variables_in_order]) == []
     (server,) = (one for one in objects if one["kind"] == "StatefulSet")
     (claim,) = server["spec"]["volumeClaimTemplates"]

@@ -123,7 +123,6 @@ def test_what_is_too_new_for_the_oldest_version_is_found():
         ("a: 1\n", "values of nobody", "nobody can check"),
         ("server: {replica: 1}\n", "values of consul", "'replica' was unexpected"),
         ("initContainers: [{nme: wait}]\n", "part of a PodSpec", "initContainers"),
-        ("groups: [{name: a, rules: [{alert: b}]}]\n", "rules of Prometheus", "'expr' is a required property"),
         ("# nothing\n", None, "it is empty"),
     ],
 )

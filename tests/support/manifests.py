@@ -116,51 +116,10 @@ def pod_of(part: Mapping[str, Any]) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "part"}, "spec": spec}
 
 
-PROMETHEUS_RULES = {
-    "type": "object",
-    "required": ["groups"],
-    "additionalProperties": False,
-    "properties": {
-        "groups": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["name", "rules"],
-                "additionalProperties": False,
-                "properties": {
-                    "name": {"type": "string"},
-                    "interval": {"type": "string"},
-                    "rules": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {
-                            "type": "object",
-                            "required": ["expr"],
-                            "oneOf": [{"required": ["alert"]}, {"required": ["record"]}],
-                            "additionalProperties": False,
-                            "properties": {name: {"type": "string"} for name in ("alert", "record", "expr", "for")}
-                            | {name: {"type": "object"} for name in ("labels", "annotations")},
-                        },
-                    },
-                },
-            },
-        }
-    },
-}
-"""https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules"""
-
-
-def rules_problems(rules: object) -> list[str]:
-    """What is wrong with a file of rules for Prometheus."""
-    return [error.message for error in jsonschema.Draft202012Validator(PROMETHEUS_RULES).iter_errors(rules)]
-
-
 KINDS: dict[str, Callable[[Any], list[str]]] = {
     "values of consul": lambda one: values_problems("consul", one),
     "values of csi-driver-nfs": lambda one: values_problems("csi-driver-nfs", one),
     "values of nfs-subdir-external-provisioner": lambda one: values_problems("nfs-subdir-external-provisioner", one),
-    "rules of Prometheus": rules_problems,
     "part of a PodSpec": lambda one: schema_problems([pod_of(one)]),
 }
 """What a line above a block of YAML may say that it is, and who checks that."""
