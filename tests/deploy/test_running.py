@@ -111,6 +111,28 @@ def test_production_names_files_that_are_mounted():
     assert variables["CONSUL_HTTP_ADDR"] == "https://consul-server.consul.svc:8501"  # a name of its certificate
 
 
+class ByNameOnly:
+    """An authority whose certificates name the server, and no address, as those of the chart do for pods."""
+
+    def __init__(self, authority):
+        self.authority, self.cert_pem = authority, authority.cert_pem
+
+    def issue_cert(self, *_names):
+        return self.authority.issue_cert("localhost")
+
+
+def test_a_registration_that_stays_with_one_address_is_held_against_the_name_in_the_certificate(
+    agents, authority, tmp_path, monkeypatch
+):
+    agent, ca = agents(authority=ByNameOnly(authority)), tmp_path / "tls.crt"
+    authority.cert_pem.write_to_path(str(ca))
+    monkeypatch.setenv("CONSUL_HTTP_ADDR", f"https://localhost:{agent.https_port}")
+    monkeypatch.setenv("CONSUL_CACERT", str(ca))
+    with ConsulAccess() as access, access.registered("orders", "10.0.0.5", 8080, check=None) as keeper:
+        assert keeper.agent.host == "127.0.0.1"
+        assert access.search_service("orders") == [("10.0.0.5", 8080)]
+
+
 def lab_config():
     objects = built(DEPLOY / "k8s" / "consul-lab")
     (found,) = (one["data"]["server.json"] for one in objects if one["kind"] == "ConfigMap")
