@@ -1,6 +1,7 @@
 # make demo      the main job, as a story that needs no server      make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
 # make compat    the etcd3 package beside every protobuf, 3 to 7
+# make chart     the values in deploy/helm rendered with the chart in the folder CONSUL_CHART
 # make soak      50,000 random operations on the fake and a real agent
 # make screenshots   the pictures of docs/observability.md, from a run of two minutes beside a real Prometheus
 #
@@ -12,7 +13,7 @@ PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Four at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench compat soak screenshots clean
+.PHONY: demo test lint types faces check-faces pytest docs bench chart compat soak screenshots clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -35,6 +36,10 @@ pytest: .venv/dev
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal tests || \
 		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none tests
 	$(BIN)/python -m pytest -q docs README.md
+
+chart: .venv/dev
+	@test -f "$(CONSUL_CHART)/values.yaml" || { echo "make chart CONSUL_CHART=DIR, with the folder of the chart hashicorp/consul"; exit 2; }
+	HELM_BIN="$$($(BIN)/python tools/helm.py)" CONSUL_CHART="$(abspath $(CONSUL_CHART))" $(BIN)/python -m pytest -q tests/deploy/test_chart.py
 
 soak: .venv/dev
 	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py

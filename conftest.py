@@ -1,8 +1,9 @@
 """Runs the examples of the README and of the documentation, each page beside a real agent of its own.
 
-Blocks of `python` are run as they are; blocks of `console` as `tests.support.console` says. Pages
-below docs/etcd, and the one about the command line, have a real etcd as well, which also holds what a
-real Kubernetes API server wrote.
+Blocks of `python` and `sh` are run as they are; blocks of `console` as `tests.support.console` says. One that cannot be
+run here says so in a line above it (`tests.support.blocks`). Pages below docs/etcd, and those about the command line
+and about a cluster's etcd, have a real etcd as well, which also holds what a real Kubernetes API server wrote. Pages
+below docs/deploy find the folders deploy and examples beside them, as in a copy of the repository.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from sybil.sybil import SybilCollection
 
 from tests.support.agents import ConsulAgent
-from tests.support.console import differences
+from tests.support.blocks import UnlessMarked
+from tests.support.console import differences, failure
 from tests.support.etcd import EtcdServer
 
-SAMPLES = Path(__file__).parent / "tests" / "samples" / "k8s-etcd-samples.json"
+ROOT = Path(__file__).parent
+SAMPLES = ROOT / "tests" / "samples" / "k8s-etcd-samples.json"
 
 
 def begin(namespace: dict[str, Any]) -> None:
@@ -37,6 +40,13 @@ def begin(namespace: dict[str, Any]) -> None:
     stack.enter_context(contextlib.chdir(folder))
 
 
+def begin_in_repository(namespace: dict[str, Any]) -> None:
+    """The same, and the folders that a reader has who copied the repository."""
+    begin(namespace)
+    for name in ("deploy", "examples"):
+        Path(name).symlink_to(ROOT / name)
+
+
 def end(namespace: dict[str, Any]) -> None:
     namespace["_page"].close()
 
@@ -44,6 +54,11 @@ def end(namespace: dict[str, Any]) -> None:
 def run_session(example: Example) -> str | None:
     """A block of `console`."""
     return differences(example.parsed)
+
+
+def run_script(example: Example) -> str | None:
+    """A block of `sh`."""
+    return failure(example.parsed)
 
 
 def begin_with_etcd(namespace: dict[str, Any]) -> None:
@@ -57,12 +72,19 @@ def begin_with_etcd(namespace: dict[str, Any]) -> None:
         server.put(entry["key"], base64.b64decode(entry["value_b64"]))
 
 
-PARSERS = [PythonCodeBlockParser(), CodeBlockParser("console", run_session), SkipParser()]
-ETCD_PAGES = ["docs/etcd/*.md", "docs/cli.md"]
+PARSERS = [
+    UnlessMarked(PythonCodeBlockParser()),
+    UnlessMarked(CodeBlockParser("console", run_session)),
+    UnlessMarked(CodeBlockParser("sh", run_script)),
+    SkipParser(),
+]
+DEPLOY_PAGES = ["docs/deploy/*.md"]
+ETCD_PAGES = ["docs/etcd/*.md", "docs/cli.md", "docs/deploy/etcd-kubernetes.md"]
 
 pytest_collect_file = SybilCollection(
     [
-        Sybil(parsers=PARSERS, patterns=["*.md"], excludes=ETCD_PAGES, setup=begin, teardown=end),
+        Sybil(parsers=PARSERS, patterns=["*.md"], excludes=DEPLOY_PAGES + ETCD_PAGES, setup=begin, teardown=end),
+        Sybil(parsers=PARSERS, patterns=DEPLOY_PAGES, excludes=ETCD_PAGES, setup=begin_in_repository, teardown=end),
         Sybil(parsers=PARSERS, patterns=ETCD_PAGES, setup=begin_with_etcd, teardown=end),
     ]
 ).pytest()

@@ -56,3 +56,10 @@ def _run(script: str) -> str:
         except BaseException:
             os.killpg(bash.pid, signal.SIGKILL)  # and all that it has started
             raise
+
+
+def failure(script: str) -> str | None:
+    """Runs a block of `sh` in one bash that stops at the first error; tells what it printed, if there was one."""
+    script = script.replace(PAGES_PORT, str(free_ports(1)[0]))
+    output = _run(f"set -euo pipefail\n{script}\necho '{END}'\n")
+    return None if output.endswith(f"{END}\n") else f"it failed:\n{output}"

@@ -1,0 +1,1 @@
+"""Kubernetes: what deploy/ and its pages say."""
