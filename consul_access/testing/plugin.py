@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+pytest.register_assert_rewrite("consul_access.testing.conformance")
+
 REGISTRIES = ("consul_agent", "fake_consul", "registry")
 """The fixtures that know services, the nearest to reality first."""
 MARKERS = (
