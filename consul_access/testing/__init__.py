@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from consul_access.testing.common.transport import FakeTransport as FakeTransport
     from consul_access.testing.consul.fake import FakeConsul as FakeConsul
     from consul_access.testing.consul.faults import Faults as Faults
+    from consul_access.testing.etcd.fake import FakeEtcd as FakeEtcd
+    from consul_access.testing.etcd.faults import EtcdFaults as EtcdFaults
     from consul_access.testing.memory import AsyncMemoryRegistry as AsyncMemoryRegistry
     from consul_access.testing.memory import MemoryRegistry as MemoryRegistry
 
@@ -32,6 +34,8 @@ _ROOMS = {
     "common.transport": ("FakeTransport",),
     "consul.fake": ("FakeConsul",),
     "consul.faults": ("Faults",),
+    "etcd.fake": ("FakeEtcd",),
+    "etcd.faults": ("EtcdFaults",),
     "memory": ("AsyncMemoryRegistry", "MemoryRegistry"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from consul_access import AsyncConsulAccess, AsyncEtcdRegistry, ConsulAccess, EtcdRegistry, InvalidInput
-from consul_access.testing import AsyncMemoryRegistry, FakeConsul, MemoryRegistry, SimulatedClock
+from consul_access.testing import AsyncMemoryRegistry, FakeConsul, FakeEtcd, MemoryRegistry, SimulatedClock
 from consul_access.testing.conformance import Backend, RegistryContract
 from tests.support.agents import ConsulAgent
 from tests.support.etcd import NEWER, OLDER, EtcdServer
@@ -53,6 +53,24 @@ class TestEtcd(RegistryContract):
         server.clear()
         yield on_etcd(server.address, forget=server.clear)
         server.clear()
+
+
+class TestFakeEtcd(RegistryContract):
+    @pytest.fixture(params=["3.4", "3.6"])
+    def backend(self, request: pytest.FixtureRequest) -> Iterator[Backend]:
+        with FakeEtcd(request.param) as fake, fake.serve() as server:
+            yield on_etcd(server.address, forget=fake.clear)
+
+
+class TestFakeEtcdInTheProcess(RegistryContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        fake = FakeEtcd()
+        return Backend(
+            lambda: EtcdRegistry(transport=fake.transport()),
+            lambda: AsyncEtcdRegistry(transport=fake.transport()),
+            forget=fake.clear,
+        )
 
 
 @pytest.mark.parametrize("kind", [ConsulAccess, EtcdRegistry])

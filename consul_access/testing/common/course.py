@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from consul_access.testing.common.clock import SimulatedClock
-from consul_access.testing.common.exchange import LOST, Answer, Pending, Request
+from consul_access.testing.common.exchange import LOST, Answer, Live, Pending, Request
 
 if TYPE_CHECKING:
     from consul_access.testing.common.fake import Fake
@@ -136,7 +136,19 @@ class Course:
         return LOST if self._waiting is None else self._fake.interrupted(self._waiting)
 
     def _changed(self, answer: Answer) -> Answer:
+        live = answer.live
         for fault in self._met or ():
             if fault.change is not None:
                 answer = fault.change(self._request, answer)
+        if live is not None:
+            return _live(answer, live)
         return replace(answer, closes=True) if answer.cut else answer
+
+
+def _live(answer: Answer, live: Live) -> Answer:
+    """An answer that goes on, changed on its way."""
+    if answer.lost:
+        live.close()
+    elif answer.cut:
+        live.cut(answer.cut)
+    return answer if answer.lost else replace(answer, cut=0)

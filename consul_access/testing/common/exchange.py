@@ -44,6 +44,10 @@ class Live(Protocol):
         """What has come since the last time; nothing else may happen meanwhile."""
         ...
 
+    def cut(self, number: int) -> None:
+        """The last bytes of what comes next are never sent, and nothing after them."""
+        ...
+
     def close(self) -> None:
         """Ends it, from the reader's side."""
         ...

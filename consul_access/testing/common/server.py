@@ -149,6 +149,7 @@ class _Connection:
         self._alarm, self._bell = socket.socketpair()
         self._bell.setblocking(False)
         self._ended = False
+        self._is_idle = True
 
     def close(self) -> None:
         """Frees what it holds."""
@@ -160,7 +161,8 @@ class _Connection:
         self._ended = True
         self._ring()
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RD)
+            # Who has nothing to wait for learns at once that the connection is of no use.
+            self._sock.shutdown(socket.SHUT_RDWR if self._is_idle else socket.SHUT_RD)
 
     def _ring(self) -> None:
         with contextlib.suppress(OSError):
@@ -171,8 +173,10 @@ class _Connection:
     def serve(self) -> None:
         """Answers until one side has had enough."""
         while not self._ended:
+            self._is_idle = True
             try:
                 request, stays = self._read()
+                self._is_idle = False
             except _Malformed:
                 self.send(
                     Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request", closes=True),
