@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, seed, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.conformance.etcd_differential import EtcdPair
@@ -96,7 +96,7 @@ def test_every_answer_is_the_same(release, record_property):
         pair = EtcdPair(real, fake)
 
         @seed(chosen)
-        @settings(max_examples=max(1, OPERATIONS // PER_EXAMPLE), deadline=None, database=None)
+        @settings(max_examples=max(1, OPERATIONS // PER_EXAMPLE), deadline=None, database=None, phases=[Phase.generate])
         @given(st.lists(STEP, min_size=PER_EXAMPLE, max_size=PER_EXAMPLE))
         def told(steps: list[tuple[str, dict[str, Any]]]) -> None:
             pair.forget()

@@ -116,7 +116,7 @@ class FakeEtcd(Fake[EtcdState]):
         """Forgets everything before this revision, the present one by default; the revision."""
         with self.locked():
             wanted = revision or self.revision
-            if wanted > max(self.state.keys.store.compacted, 0):
+            if wanted > self.state.keys.store.compacted:
                 self.state.keys.store.compact(wanted)
             self.notify()
         return wanted

@@ -230,6 +230,8 @@ class Gateway:
         if lease is not None:
             self._state.access.expect(ask.token, [(key, b"") for key in sorted(lease.keys)], self._state.now)
         self._expect_room()
+        if ask.asked.get("lease"):
+            keys.leases.expect(ask.asked["lease"])  # within a transaction the key is looked for first
         keys.expect_possible("request_put", ask.asked)
         told = keys.put(ask.asked)
         keys.store.commit()

@@ -139,7 +139,7 @@ class Store:
         Raises:
             Refused: it was forgotten already, or is to come.
         """
-        if revision <= max(self.compacted, 0):
+        if revision <= self.compacted:
             raise Refused(11, COMPACTED)
         if revision > self.revision:
             raise Refused(11, FUTURE)
