@@ -1,4 +1,4 @@
-"""The pytest plugin: `registry`, `fake_consul`, `fake_etcd` and `consul_agent`, and services that are there before a test begins.
+"""The pytest plugin: `registry`, `fake_consul`, `fake_etcd`, `consul_agent`, and services there before a test begins.
 
 pytest finds it by itself. Nothing of the library is loaded before a test asks for a fixture.
 """
