@@ -36,7 +36,7 @@ pytest: .venv/dev
 	$(BIN)/python -m pytest -q docs README.md
 
 soak: .venv/dev
-	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py
+	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py tests/conformance/test_etcd_differential.py
 
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
