@@ -92,7 +92,6 @@ class Shared(Generic[T]):
 class Fake(Generic[T]):
     """What every fake can do; what it answers is its own."""
 
-    faults: Switches
     connection_limit = CONNECTION_LIMIT
     """How many connections one client may have."""
 
@@ -101,6 +100,11 @@ class Fake(Generic[T]):
         self._open = 0
         self._servers: list[FakeServer] = []
         shared.fakes.append(self)
+
+    @property
+    def faults(self) -> Switches:
+        """What goes wrong, on switches."""
+        raise NotImplementedError
 
     # --- what it answers ----------------------------------------------------------------------------------
 

@@ -173,7 +173,6 @@ class _Connection:
     def serve(self) -> None:
         """Answers until one side has had enough."""
         while not self._ended:
-            self._is_idle = True
             try:
                 request, stays = self._read()
                 self._is_idle = False
@@ -191,6 +190,7 @@ class _Connection:
             if answer.live is not None:
                 self._stream(answer, answer.live)
                 return
+            self._is_idle = True
             self.send(answer, request.method, stays=stays)
             if not stays or answer.closes or answer.lost:
                 return

@@ -81,7 +81,7 @@ class FakeConsul(Fake[Cluster]):
         self._agent = agent
         self._front = Front(agent)
         self._prober = prober
-        self.faults: Faults = Faults(self)
+        self._faults = Faults(self)
         self._share(shared)
 
     def _run_checks(self) -> None:
@@ -112,6 +112,11 @@ class FakeConsul(Fake[Cluster]):
         return other
 
     # --- what tests want to do to it ----------------------------------------------------------------------
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong, on switches: `fake.faults.lose_leader(for_=2)`."""
+        return self._faults
 
     @property
     def node(self) -> str:

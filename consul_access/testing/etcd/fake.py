@@ -57,12 +57,17 @@ class FakeEtcd(Fake[EtcdState]):
         dialect = Dialect.of(version, gateway)
         state = EtcdState(dialect, name=name, now=clock.now(), token_ttl=token_ttl, seed=seed)
         self._gateway = Gateway(state, lambda: [server.url for server in self._servers])
-        self.faults: EtcdFaults = EtcdFaults(self)
+        self._faults = EtcdFaults(self)
         self._share(Shared(state, clock))
         for user, password in (users or {}).items():
             self.add_user(user, password, prefix=f"{user}/")
 
     # --- what tests want to do to it ----------------------------------------------------------------------
+
+    @property
+    def faults(self) -> EtcdFaults:
+        """What goes wrong, on switches: `fake.faults.lose_leader(for_=2)`."""
+        return self._faults
 
     @property
     def version(self) -> str:
