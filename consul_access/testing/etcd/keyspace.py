@@ -149,6 +149,7 @@ class Keyspace:
         for branch in branches:
             for operation in branch:
                 self.expect(*_operation(operation))
+        for branch in branches:
             _expect_apart(branch)
 
     # --- transactions -------------------------------------------------------------------------------------
