@@ -42,7 +42,7 @@ chart: .venv/dev
 	HELM_BIN="$$($(BIN)/python tools/helm.py)" CONSUL_CHART="$(abspath $(CONSUL_CHART))" $(BIN)/python -m pytest -q tests/deploy/test_chart.py
 
 soak: .venv/dev
-	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py
+	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py tests/conformance/test_etcd_differential.py
 
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs

@@ -12,26 +12,30 @@ if TYPE_CHECKING:
     from consul_access.testing.asserting import eventually as eventually
     from consul_access.testing.asserting import eventually_async as eventually_async
     from consul_access.testing.asserting import registered as registered
-    from consul_access.testing.consul.clock import Clock as Clock
-    from consul_access.testing.consul.clock import RealClock as RealClock
-    from consul_access.testing.consul.clock import SimulatedClock as SimulatedClock
-    from consul_access.testing.consul.exchange import Answer as Answer
+    from consul_access.testing.common.clock import Clock as Clock
+    from consul_access.testing.common.clock import RealClock as RealClock
+    from consul_access.testing.common.clock import SimulatedClock as SimulatedClock
+    from consul_access.testing.common.exchange import Answer as Answer
+    from consul_access.testing.common.server import FakeServer as FakeServer
+    from consul_access.testing.common.transport import FakeTransport as FakeTransport
     from consul_access.testing.consul.fake import FakeConsul as FakeConsul
     from consul_access.testing.consul.faults import Faults as Faults
-    from consul_access.testing.consul.server import FakeServer as FakeServer
-    from consul_access.testing.consul.transport import FakeTransport as FakeTransport
+    from consul_access.testing.etcd.fake import FakeEtcd as FakeEtcd
+    from consul_access.testing.etcd.faults import EtcdFaults as EtcdFaults
     from consul_access.testing.memory import AsyncMemoryRegistry as AsyncMemoryRegistry
     from consul_access.testing.memory import MemoryRegistry as MemoryRegistry
 
 _ROOMS = {
     "agent": ("ConsulAgent",),
     "asserting": ("eventually", "eventually_async", "registered"),
-    "consul.clock": ("Clock", "RealClock", "SimulatedClock"),
-    "consul.exchange": ("Answer",),
+    "common.clock": ("Clock", "RealClock", "SimulatedClock"),
+    "common.exchange": ("Answer",),
+    "common.server": ("FakeServer",),
+    "common.transport": ("FakeTransport",),
     "consul.fake": ("FakeConsul",),
     "consul.faults": ("Faults",),
-    "consul.server": ("FakeServer",),
-    "consul.transport": ("FakeTransport",),
+    "etcd.fake": ("FakeEtcd",),
+    "etcd.faults": ("EtcdFaults",),
     "memory": ("AsyncMemoryRegistry", "MemoryRegistry"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -13,7 +13,7 @@ from consul_access._sync.transport import Transport
 from consul_access.consul import texts
 from consul_access.errors import ConnectFailed, ConsulAccessError, InvalidInput
 from consul_access.settings import ConsulSettings, RetryPolicy
-from consul_access.testing.consul.clock import Clock, SimulatedClock
+from consul_access.testing.common.clock import Clock, SimulatedClock
 from consul_access.testing.consul.fake import FakeConsul
 
 if TYPE_CHECKING:

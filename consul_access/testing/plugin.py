@@ -1,4 +1,4 @@
-"""The pytest plugin: `registry`, `fake_consul` and `consul_agent`, and services that are there before a test begins.
+"""The pytest plugin: `registry`, `fake_consul`, `fake_etcd`, `consul_agent`, and services there before a test begins.
 
 pytest finds it by itself. Nothing of the library is loaded before a test asks for a fixture.
 """
@@ -13,9 +13,11 @@ import pytest
 
 if TYPE_CHECKING:
     from consul_access import ConsulAccess, ServiceInstance
-    from consul_access.testing import AsyncMemoryRegistry, ConsulAgent, FakeConsul, MemoryRegistry
+    from consul_access.testing import AsyncMemoryRegistry, ConsulAgent, FakeConsul, FakeEtcd, MemoryRegistry
 
 __all__: list[str] = []
+
+pytest.register_assert_rewrite("consul_access.testing.conformance")
 
 REGISTRIES = ("consul_agent", "fake_consul", "registry")
 """The fixtures that know services, the nearest to reality first."""
@@ -80,6 +82,18 @@ def fake_consul(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         _point_at(server.address, monkeypatch)
         with ConsulAccess(transport=fake.transport(), token=fake.master_token) as access:
             _announce(request, access)
+        yield fake
+
+
+@pytest.fixture
+def fake_etcd(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEtcd]:
+    """A `FakeEtcd` of the test's own, served at a free port that ETCDCTL_ENDPOINTS names."""
+    from consul_access.testing import FakeEtcd
+
+    with FakeEtcd() as fake, fake.serve() as server:
+        for name in [name for name in os.environ if name.startswith("ETCDCTL_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("ETCDCTL_ENDPOINTS", server.address)
         yield fake
 
 

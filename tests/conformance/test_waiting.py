@@ -111,6 +111,32 @@ def test_a_service_that_changes_its_name_turns_the_index_of_the_old_one_back(con
     assert index_of(consul, "/v1/health/service/web") < known
 
 
+@pytest.mark.parametrize("path", ["catalog", "health"])
+def test_names_that_differ_by_case_alone_share_an_index(consul, path):
+    consul.register("web")
+    known = index_of(consul, f"/v1/{path}/service/Web")
+    assert index_of(consul, f"/v1/{path}/service/web") == known
+    consul.register("other")
+    assert index_of(consul, f"/v1/{path}/service/Web") == known
+    consul.register("Web", id="another")
+    assert index_of(consul, f"/v1/{path}/service/web") == index_of(consul, f"/v1/{path}/service/Web") > known
+
+
+def test_a_check_that_goes_over_to_another_service_does_not_wake_who_looks_at_the_former(consul):
+    for name in ("a", "b"):
+        entry = {"Node": "apart", "Address": "10.0.0.9", "Service": {"ID": name, "Service": name}}
+        assert consul.request("PUT", "/v1/catalog/register", entry)[0] == 200
+    check = {"CheckID": "c", "Name": "c", "Status": "passing"}
+    found = {}
+    for owner in ("b", "a"):
+        entry = {"Node": "apart", "Address": "10.0.0.9", "SkipNodeUpdate": True, "Check": check | {"ServiceID": owner}}
+        assert consul.request("PUT", "/v1/catalog/register", entry)[0] == 200
+        found[owner] = (len(consul.read("/v1/health/service/b")[0]["Checks"]), index_of(consul, "/v1/health/service/b"))
+    consul.request("PUT", "/v1/catalog/deregister", {"Node": "apart"})
+    (before, index), (after, later) = found.values()
+    assert (before, after, later) == (1, 0, index)
+
+
 def test_an_agents_own_service_is_waited_for_by_its_hash(consul, waiting):
     consul.register("web", port=80)
     _, headers, _ = consul.exchange("GET", "/v1/agent/service/web")

@@ -510,7 +510,7 @@ class TestVersions:
         assert FakeConsul("1.8").request("GET", "/v1/agent/version").status == 404
         young = FakeConsul("1.21")
         assert young.request("GET", "/v1/agent/version").json()["HumanVersion"] == "1.21.4"
-        from consul_access.testing.consul.exchange import Request
+        from consul_access.testing.common.exchange import Request
 
         asked = Request("PUT", "/v1/agent/service/register", {"content-type": "text/plain"}, b'{"Name": "web"}')
         with young.course(asked) as course:

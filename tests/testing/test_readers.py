@@ -205,8 +205,11 @@ def change(catalog, what, node, name):
     if what == "put":
         catalog.register(held, Service(f"{name}-1", name))
     elif what == "check":
-        owner = next((service.id for service in catalog.nodes.get(node, held).services.values()), "")
-        catalog.register(held, None, [Check(f"c-{name}", service_id=owner if name == "a" else "")])
+        known = catalog.nodes.get(node, held)
+        owner = next((service.id for service in known.services.values()), "") if name == "a" else ""
+        if (before := known.checks.get(f"c-{name}")) is not None:
+            owner = before.service_id  # who loses a check to another service is not told; see conformance/test_waiting
+        catalog.register(held, None, [Check(f"c-{name}", service_id=owner)])
     elif what == "drop":
         catalog.deregister(node, service_id=f"{name}-1")
     else:

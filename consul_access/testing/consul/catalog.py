@@ -154,7 +154,7 @@ class Catalog:
         if held is not None and held.same_as(new):
             return
         if new.service_id:
-            self._tables[f"service.{new.service_name}"] = self.index
+            self._tables[_index_of(new.service_name)] = self.index
         else:
             self._touch_services(node)
         new.modified = self._tables["checks"] = self.index
@@ -165,7 +165,7 @@ class Catalog:
         if held is None:
             return
         if held.service_id:
-            self._tables[f"service.{held.service_name}"] = self.index
+            self._tables[_index_of(held.service_name)] = self.index
         else:
             self._touch_services(node)
             self._tables["services"] = self.index
@@ -210,7 +210,7 @@ class Catalog:
             return
         new = replace(service, created=held.created if held else self.index, modified=self.index)
         node.services[service.id.lower()] = new
-        self._tables["services"] = self._tables[f"service.{new.name}"] = self.index
+        self._tables["services"] = self._tables[_index_of(new.name)] = self.index
 
     def _drop_service(self, node: Node, service_id: str) -> None:
         held = node.services.get(service_id.lower())
@@ -221,9 +221,9 @@ class Catalog:
         del node.services[service_id.lower()]
         self._tables["services"] = self._tables["checks"] = self.index
         if any(True for _ in self.instances(held.name)):
-            self._tables[f"service.{held.name}"] = self.index
+            self._tables[_index_of(held.name)] = self.index
         else:
-            self._tables.pop(f"service.{held.name}", None)
+            self._tables.pop(_index_of(held.name), None)
             self._tables["extinction"] = self.index
 
     def _drop_node(self, node: Node) -> None:
@@ -236,7 +236,7 @@ class Catalog:
 
     def _touch_services(self, node: Node) -> None:
         for service in node.services.values():
-            self._tables[f"service.{service.name}"] = self.index
+            self._tables[_index_of(service.name)] = self.index
 
     @staticmethod
     def _refuse_orphans(node: Node | None, service: Service | None, checks: Sequence[Check]) -> None:
@@ -279,11 +279,16 @@ class Catalog:
 
     def service_index(self, name: str, exists: bool, *, checks: bool) -> int:
         """The index that a look-up of a service tells."""
-        if exists and f"service.{name}" in self._tables:
-            return self._tables[f"service.{name}"]
+        if exists and _index_of(name) in self._tables:
+            return self._tables[_index_of(name)]
         if not exists and "extinction" in self._tables:
             return self._tables["extinction"]
         return self.highest("nodes", "services", *(("checks",) if checks else ()))
+
+
+def _index_of(service: str) -> str:
+    """Where a service's index is kept: names that differ by their case alone share one."""
+    return f"service.{service.lower()}"
 
 
 def _is_alive(node: Node) -> bool:

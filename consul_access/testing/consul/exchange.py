@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+from consul_access.testing.common.exchange import Answer, Request
 from consul_access.testing.consul.golang import duration, seconds
 
 __all__ = [
@@ -25,54 +25,6 @@ __all__ = [
 
 LONGEST_WAIT: Final = 600.0
 USUAL_WAIT: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request, as it came.
-
-    Args:
-        method: its verb.
-        target: path and query, as on the request line.
-        headers: by name in lower case.
-        body: all of it.
-    """
-
-    method: str
-    target: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer, and how well it arrives.
-
-    Args:
-        status: the HTTP status.
-        headers: pairs, in order.
-        body: all of it.
-        cut: how many bytes at its end are never sent.
-        lost: the connection is reset instead of it.
-        delay: seconds that it takes longer.
-        closes: the connection ends after it.
-    """
-
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-    cut: int = 0
-    lost: bool = False
-    delay: float = 0.0
-    closes: bool = False
-
-    def header(self, name: str) -> str | None:
-        """A header, by name in any case."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
-
-    def json(self) -> Any:
-        """The body, read as JSON."""
-        return json.loads(self.body)
 
 
 @dataclass(slots=True)

@@ -2,75 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from consul_access.errors import InvalidInput
+from consul_access.testing.common.clock import Clock, RealClock
+from consul_access.testing.common.exchange import LOST, Answer, Request
+from consul_access.testing.common.fake import Fake, Shared
 from consul_access.testing.consul.access import Policy, Token, parse_rules
 from consul_access.testing.consul.agent import Agent
-from consul_access.testing.consul.clock import Clock, RealClock
 from consul_access.testing.consul.cluster import Cluster
-from consul_access.testing.consul.course import AgentDown, Course
 from consul_access.testing.consul.dialect import Dialect
-from consul_access.testing.consul.exchange import Answer, Request
-from consul_access.testing.consul.faults import After, Faults
+from consul_access.testing.consul.exchange import Waiting
+from consul_access.testing.consul.faults import TOO_MANY_CONNECTIONS, After, Faults
 from consul_access.testing.consul.front import Front
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from consul_access.testing.consul.probing import Prober
-    from consul_access.testing.consul.server import FakeServer
-    from consul_access.testing.consul.transport import FakeTransport
 
 __all__ = ["FakeConsul"]
 
-CONNECTION_LIMIT = 200
 
-
-class _Shared:
-    """What the agents of one cluster have in common besides the cluster: the clock, a lock, and who waits."""
-
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        self.cluster = cluster
-        self.clock = clock
-        self.changed = threading.Condition(threading.RLock())
-        self.wakers: set[Callable[[], None]] = set()
-        self.fakes: list[FakeConsul] = []
-        self.prober: Prober | None = None
-        self.told = 0
-        """The state that whoever waits has been woken for."""
-        clock.listen(self.tick)
-
-    def tick(self) -> None:
-        """Lets everything happen that is due."""
-        with self.changed:
-            now, before = self.clock.now(), self.cluster.changes
-            while (due := self.next_due()) is not None and due <= now:
-                self.cluster.advance(due)
-                for fake in self.fakes:
-                    fake.faults.advance(due)
-                self.cluster.changed()
-            self.cluster.advance(now)
-            if self.cluster.changes != before or not self.clock.passes_by_itself:
-                self.notify()
-
-    def next_due(self) -> float | None:
-        """When something happens of its own accord."""
-        dues = [self.cluster.next_due(), *(fake.faults.next_due() for fake in self.fakes)]
-        return min((due for due in dues if due is not None), default=None)
-
-    def notify(self) -> None:
-        """Wakes whoever waits."""
-        self.changed.notify_all()
-        for waker in tuple(self.wakers):
-            waker()
-
-
-class FakeConsul:
+class FakeConsul(Fake[Cluster]):
     """The Consul HTTP API of services, checks and look-ups, with the texts, codes and headers of a chosen version.
 
     It answers as real agents do; its contract tests are run against them too. Use it through
@@ -119,44 +72,25 @@ class FakeConsul:
             now=clock.now(),
             master=acl if isinstance(acl, str) else None,
         )
-        self._set_up(_Shared(cluster, clock), Agent(cluster, node, address=address, is_server=True, scripts=scripts))
+        self._set_up(Shared(cluster, clock), Agent(cluster, node, address=address, is_server=True, scripts=scripts))
         self._agent.checks_pass = checks_pass
         if run_checks:
             self._run_checks()
 
-    def _set_up(self, shared: _Shared, agent: Agent) -> None:
-        self._shared = shared
+    def _set_up(self, shared: Shared[Cluster], agent: Agent, prober: Prober | None = None) -> None:
         self._agent = agent
         self._front = Front(agent)
-        self._open = 0
-        self._servers: list[FakeServer] = []
-        self.faults = Faults(self)
-        shared.fakes.append(self)
+        self._prober = prober
+        self._faults = Faults(self)
+        self._share(shared)
 
     def _run_checks(self) -> None:
         from consul_access.testing.consul.probing import Prober
 
-        self._shared.prober = Prober(self)
-        self._agent.probes = self._shared.prober.start
+        self._prober = Prober(self)
+        self._agent.probes = self._prober.start
 
     # --- how to reach it ----------------------------------------------------------------------------------
-
-    def transport(self) -> FakeTransport:
-        """An httpx transport that ends here; it serves clients for threads, asyncio and trio alike."""
-        from consul_access.testing.consul.transport import FakeTransport
-
-        return FakeTransport(self)
-
-    def serve(self, port: int = 0, *, host: str = "127.0.0.1") -> FakeServer:
-        """A server on a port, for as long as its block lasts: `with fake.serve() as server: server.url`.
-
-        Args:
-            port: where; a free one by default.
-            host: the interface; only this machine by default.
-        """
-        from consul_access.testing.consul.server import FakeServer
-
-        return FakeServer(self, host, port)
 
     def join(self, node: str, *, address: str = "127.0.0.1", scripts: bool = False, server: bool = False) -> FakeConsul:
         """A further agent of the same cluster: with services of its own, and the same catalog.
@@ -173,11 +107,16 @@ class FakeConsul:
             agent = Agent(self.cluster, node, address=address, is_server=server, scripts=scripts)
             agent.probes, agent.checks_pass = self._agent.probes, self._agent.checks_pass
             other = FakeConsul.__new__(FakeConsul)
-            FakeConsul._set_up(other, self._shared, agent)
+            FakeConsul._set_up(other, self._shared, agent, self._prober)
             self.notify()
         return other
 
     # --- what tests want to do to it ----------------------------------------------------------------------
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong, on switches: `fake.faults.lose_leader(for_=2)`."""
+        return self._faults
 
     @property
     def node(self) -> str:
@@ -199,7 +138,7 @@ class FakeConsul:
         """The secret of the token that may do everything; None without ACLs."""
         return self.cluster.master if self.cluster.access.enabled else None
 
-    def after(self, number: float) -> After:
+    def after(self, number: float) -> After[Faults]:
         """Has something go wrong later: `fake.after(3).requests.lose_leader(for_=2)`."""
         return self.faults.after(number)
 
@@ -339,101 +278,46 @@ class FakeConsul:
             TimeoutError: there was no answer by then.
             ConnectionError: the agent is down, or a fault broke the connection.
         """
-        headers = {"x-consul-token": token} if token else {}
-        with self.course(Request(method, target, headers, body)) as course:
-            answer = course.wait(timeout)
-        if answer.lost:
-            raise ConnectionResetError("the connection was reset")
-        return answer
+        return self.ask(Request(method, target, body=body, headers={"x-consul-token": token} if token else {}), timeout)
 
-    @contextmanager
-    def course(self, request: Request, *, admitted: bool = False) -> Iterator[Course]:
-        """The course of one request, for whoever carries requests.
+    def begin(self, request: Request) -> Answer | Waiting:
+        """Takes a request that has arrived."""
+        return self._front.begin(request)
 
-        Args:
-            request: the request.
-            admitted: its connection has been counted already.
+    def resume(self, pending: Waiting) -> Answer | None:
+        """Looks again at a request that waits; None if it goes on waiting."""
+        return self._front.resume(pending)
 
-        Raises:
-            ConnectionRefusedError: the agent is down.
-        """
-        if not self.is_up:
-            raise AgentDown("the agent is down")
-        counted = not admitted
-        is_over = counted and not self.admit()
-        try:
-            yield Course(self, self._front, request, too_many=is_over)
-        finally:
-            if counted and not is_over:
-                self.dismiss()
+    def interrupted(self, pending: Waiting) -> Answer:
+        """What a blocking query gets when its agent ends: nothing, with a 200, if it left in good order."""
+        return self._front.interrupted(pending) if self._agent.has_left else LOST
 
-    def admit(self) -> bool:
-        """Counts a connection; False when there are too many already."""
-        with self.locked():
-            if self._open >= min([CONNECTION_LIMIT, *self.faults.limits()]):
-                return False
-            self._open += 1
-            return True
+    def turned_away(self) -> Answer:
+        """What a client gets that has too many connections: a reset in 1.8, a 429 from 1.9 on."""
+        return TOO_MANY_CONNECTIONS if self.cluster.dialect.limit_is_told else LOST
 
-    def dismiss(self) -> None:
-        """Takes a connection off the count."""
-        with self.locked():
-            self._open -= 1
+    @property
+    def stuck_until(self) -> float:
+        """Until when the agent is too busy to answer."""
+        return self._agent.stuck_until
 
     # --- inside -------------------------------------------------------------------------------------------
 
     @property
     def cluster(self) -> Cluster:
         """The servers and all agents, as one state."""
-        return self._shared.cluster
+        return self._shared.state
 
     @property
     def agent(self) -> Agent:
         """The agent's own state."""
         return self._agent
 
-    @property
-    def shared(self) -> _Shared:
-        """The clock, the lock, and who waits."""
-        return self._shared
-
-    @property
-    def servers(self) -> list[FakeServer]:
-        """The servers that serve it now."""
-        return self._servers
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nothing else happens meanwhile; everything that is due has."""
-        with self._shared.changed:
-            self._shared.tick()
-            yield
-
-    def notify(self) -> None:
-        """Something has changed: wakes whoever waits."""
-        self.cluster.changed()
-        self._shared.notify()
-
-    def wake_others(self) -> None:
-        """Wakes whoever waits if a request has changed something."""
-        if self.cluster.changes != self._shared.told:
-            self._shared.told = self.cluster.changes
-            self._shared.notify()
-
     def close(self) -> None:
         """Ends what runs for it: servers, and checks that are being made."""
-        for server in tuple(self._servers):
-            server.close()
-        if self._shared.prober is not None:
-            self._shared.prober.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
+        if self._prober is not None:
+            self._prober.close()
 
     def __repr__(self) -> str:
         state = "" if self.is_up else ", down"

@@ -68,7 +68,7 @@ class Prober:
         shared = self._fake.shared
         now = shared.clock.now()
         following = []
-        for agent in shared.cluster.agents:
+        for agent in shared.state.agents:
             for held in agent.local.checks.values():
                 for kind, probe in held.probes.items() if agent.is_up else ():
                     if probe.at <= now:

@@ -10,16 +10,15 @@ import struct
 import threading
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from consul_access.testing.consul.course import AgentDown, Course
-from consul_access.testing.consul.exchange import Answer, Request
-from consul_access.testing.consul.faults import LOST, TOO_MANY_CONNECTIONS
+from consul_access.testing.common.course import AgentDown, Course
+from consul_access.testing.common.exchange import LOST, Answer, Live, Request
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from consul_access.testing.consul.fake import FakeConsul
+    from consul_access.testing.common.fake import Fake
 
 __all__ = ["FakeServer"]
 
@@ -33,7 +32,7 @@ class _Malformed(Exception):
 
 
 class FakeServer:
-    """Serves a fake for as long as its block lasts. While the fake's agent is down, connections are refused.
+    """Serves a fake for as long as its block lasts. While the fake is down, connections are refused.
 
     Args:
         fake: the fake.
@@ -41,7 +40,7 @@ class FakeServer:
         port: where; 0 for a free one.
     """
 
-    def __init__(self, fake: FakeConsul, host: str, port: int) -> None:
+    def __init__(self, fake: Fake[Any], host: str, port: int) -> None:
         self.fake = fake
         self.host = host
         self.port = port
@@ -52,7 +51,7 @@ class FakeServer:
 
     @property
     def address(self) -> str:
-        """Host and port, as CONSUL_HTTP_ADDR takes them."""
+        """Host and port, as CONSUL_HTTP_ADDR and ETCDCTL_ENDPOINTS take them."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
@@ -87,7 +86,7 @@ class FakeServer:
         listener = socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
         self.port = int(listener.getsockname()[1])
         self._listener = listener
-        self._spawn(threading.Thread(target=self._accept, args=(listener,), daemon=True, name="fake-consul"))
+        self._spawn(threading.Thread(target=self._accept, args=(listener,), daemon=True, name="fake"))
 
     def deafen(self) -> None:
         """Takes no more connections, and ends those that there are."""
@@ -111,7 +110,7 @@ class FakeServer:
             except OSError:
                 return  # closed
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(threading.Thread(target=self._serve, args=(sock,), daemon=True, name="fake-consul-connection"))
+            self._spawn(threading.Thread(target=self._serve, args=(sock,), daemon=True, name="fake-connection"))
 
     def _serve(self, sock: socket.socket) -> None:
         is_admitted = self.fake.admit()
@@ -122,10 +121,8 @@ class FakeServer:
             with contextlib.suppress(OSError, EOFError), sock:
                 if is_admitted and self._listener is not None:
                     connection.serve()
-                elif self.fake.cluster.dialect.limit_is_told:
-                    connection.send(TOO_MANY_CONNECTIONS, "GET")
                 else:
-                    connection.send(LOST, "GET")
+                    connection.send(self.fake.turned_away(), "GET")
         finally:
             self._connections.discard(connection)
             connection.close()
@@ -145,13 +142,14 @@ class FakeServer:
 
 
 class _Connection:
-    def __init__(self, fake: FakeConsul, sock: socket.socket) -> None:
+    def __init__(self, fake: Fake[Any], sock: socket.socket) -> None:
         self._fake = fake
         self._sock = sock
         self._data = b""
         self._alarm, self._bell = socket.socketpair()
         self._bell.setblocking(False)
         self._ended = False
+        self._is_idle = True
 
     def close(self) -> None:
         """Frees what it holds."""
@@ -163,7 +161,8 @@ class _Connection:
         self._ended = True
         self._ring()
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RD)
+            # Who has nothing to wait for learns at once that the connection is of no use.
+            self._sock.shutdown(socket.SHUT_RDWR if self._is_idle else socket.SHUT_RD)
 
     def _ring(self) -> None:
         with contextlib.suppress(OSError):
@@ -176,6 +175,7 @@ class _Connection:
         while not self._ended:
             try:
                 request, stays = self._read()
+                self._is_idle = False
             except _Malformed:
                 self.send(
                     Answer(400, (("Content-Type", "text/plain; charset=utf-8"),), b"400 Bad Request", closes=True),
@@ -187,6 +187,10 @@ class _Connection:
                     answer = self._wait(course)
             except AgentDown:
                 answer = LOST
+            if answer.live is not None:
+                self._stream(answer, answer.live)
+                return
+            self._is_idle = True
             self.send(answer, request.method, stays=stays)
             if not stays or answer.closes or answer.lost:
                 return
@@ -215,6 +219,34 @@ class _Connection:
             if not data:
                 raise EOFError
             self._data += data
+
+    # --- an answer that goes on ---------------------------------------------------------------------------
+
+    def _stream(self, answer: Answer, live: Live) -> None:
+        """Sends what comes, until one side has had enough. Nothing further is read on this connection."""
+        shared = self._fake.shared
+        with shared.changed:
+            shared.wakers.add(self._ring)
+        try:
+            self._sock.sendall("\r\n".join([*_head(answer), "Transfer-Encoding: chunked", "", ""]).encode("latin-1"))
+            while not self._ended:
+                with self._fake.locked():
+                    data, over, broken = live.take(), live.over, live.broken
+                    pause = shared.pause()
+                if data:
+                    self._sock.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+                if over:
+                    if broken:
+                        self.send(LOST, "POST")
+                    else:
+                        self._sock.sendall(b"0\r\n\r\n")
+                    return
+                self._sleep(pause if shared.clock.passes_by_itself else None)
+            self.send(LOST, "POST")
+        finally:
+            with shared.changed:
+                shared.wakers.discard(self._ring)
+                live.close()
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -281,17 +313,18 @@ class _Connection:
         if answer.lost:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             return
-        reason = http.client.responses.get(answer.status, "")
-        lines = [
-            f"HTTP/1.1 {answer.status} {reason}",
-            *(f"{name}: {_one_line(value)}" for name, value in answer.headers),
-        ]
-        lines += [f"Date: {formatdate(time.time(), usegmt=True)}", f"Content-Length: {len(answer.body)}"]
+        lines = [*_head(answer), f"Content-Length: {len(answer.body)}"]
         if answer.closes or not stays:
             lines.append("Connection: close")
         body = b"" if method == "HEAD" else answer.body
         data = "\r\n".join([*lines, "", ""]).encode("utf-8") + body
         self._sock.sendall(data[: len(data) - answer.cut] if answer.cut else data)
+
+
+def _head(answer: Answer) -> list[str]:
+    reason = http.client.responses.get(answer.status, "")
+    headers = (f"{name}: {_one_line(value)}" for name, value in answer.headers)
+    return [f"HTTP/1.1 {answer.status} {reason}", *headers, f"Date: {formatdate(time.time(), usegmt=True)}"]
 
 
 def _one_line(value: str) -> str:

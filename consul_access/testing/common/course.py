@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from consul_access.testing.consul.exchange import Answer, Request, Waiting
-from consul_access.testing.consul.faults import LOST, TOO_MANY_CONNECTIONS, Fault
+from consul_access.testing.common.clock import SimulatedClock
+from consul_access.testing.common.exchange import LOST, Answer, Live, Pending, Request
 
 if TYPE_CHECKING:
-    from consul_access.testing.consul.fake import FakeConsul
-    from consul_access.testing.consul.front import Front
+    from consul_access.testing.common.fake import Fake
+    from consul_access.testing.common.faults import Fault
 
 __all__ = ["AgentDown", "Course"]
 
@@ -25,19 +25,17 @@ class Course:
 
     Args:
         fake: who answers.
-        front: its HTTP face.
         request: what is asked.
         too_many: it comes by one connection too many.
     """
 
-    def __init__(self, fake: FakeConsul, front: Front, request: Request, *, too_many: bool) -> None:
+    def __init__(self, fake: Fake[Any], request: Request, *, too_many: bool) -> None:
         self._fake = fake
-        self._front = front
         self._request = request
         self._too_many = too_many
         self._met: list[Fault] | None = None
         self._not_before = 0.0
-        self._waiting: Waiting | None = None
+        self._waiting: Pending | None = None
         self._answer: Answer | None = None
 
     def look(self) -> Answer | None:
@@ -48,10 +46,10 @@ class Course:
         """
         with self._fake.locked():
             if self._too_many:
-                return TOO_MANY_CONNECTIONS if self._fake.cluster.dialect.limit_is_told else LOST
+                return self._fake.turned_away()
             if self._answer is None:
                 self._answer = self._look()
-            if self._answer is None or self._fake.cluster.now < self._not_before:
+            if self._answer is None or self._fake.now < self._not_before:
                 return None
             return self._changed(self._answer)
 
@@ -62,7 +60,7 @@ class Course:
             moments = [shared.next_due()]
             if self._waiting is not None:
                 moments.append(self._waiting.until)
-            if self._not_before > self._fake.cluster.now:
+            if self._not_before > self._fake.now:
                 moments.append(self._not_before)
             known = [moment for moment in moments if moment is not None]
             return max(0.0, min(known) - shared.clock.now()) if known else None
@@ -97,8 +95,6 @@ class Course:
 
     def jump(self) -> bool:
         """Sets an automatic clock forward to the next moment at which something happens; whether there is one."""
-        from consul_access.testing.consul.clock import SimulatedClock
-
         clock, pause = self._fake.shared.clock, self.pause()
         if not isinstance(clock, SimulatedClock) or not clock.automatic or pause is None:
             return False
@@ -108,7 +104,7 @@ class Course:
     def _look(self) -> Answer | None:
         if self._met is None:
             self._met = self._fake.faults.meet(self._request)
-            self._not_before = self._fake.cluster.now + sum(fault.delay for fault in self._met)
+            self._not_before = self._fake.now + sum(fault.delay for fault in self._met)
         if not self._fake.is_up:
             return self._interrupted()
         if self._fake.faults.is_frozen(self._request) or self._is_stuck():
@@ -119,30 +115,40 @@ class Course:
     def _asked(self) -> Answer | None:
         """What the agent says now, which it is asked when the request has arrived and again after every change."""
         if self._waiting is not None:
-            return self._front.resume(self._waiting)
-        if self._fake.cluster.now < self._not_before:
+            return self._fake.resume(self._waiting)
+        if self._fake.now < self._not_before:
             return None
-        outcome = self._front.begin(self._request)
-        if isinstance(outcome, Waiting):
+        outcome = self._fake.begin(self._request)
+        if not isinstance(outcome, Answer):
             self._waiting = outcome
             return None
         self._fake.wake_others()
         return outcome if self._fake.is_up else LOST
 
     def _is_stuck(self) -> bool:
-        until = self._fake.agent.stuck_until
-        if self._fake.cluster.now >= until:
+        until = self._fake.stuck_until
+        if self._fake.now >= until:
             return False
         self._not_before = max(self._not_before, until)
         return True
 
     def _interrupted(self) -> Answer:
-        if self._waiting is not None and self._fake.agent.has_left:
-            return self._front.interrupted(self._waiting)
-        return LOST
+        return LOST if self._waiting is None else self._fake.interrupted(self._waiting)
 
     def _changed(self, answer: Answer) -> Answer:
+        live = answer.live
         for fault in self._met or ():
             if fault.change is not None:
                 answer = fault.change(self._request, answer)
+        if live is not None:
+            return _live(answer, live)
         return replace(answer, closes=True) if answer.cut else answer
+
+
+def _live(answer: Answer, live: Live) -> Answer:
+    """An answer that goes on, changed on its way."""
+    if answer.lost:
+        live.close()
+    elif answer.cut:
+        live.cut(answer.cut)
+    return answer if answer.lost else replace(answer, cut=0)

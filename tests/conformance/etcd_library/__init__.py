@@ -1,0 +1,1 @@
+"""The library's own tests of etcd, once more, against the fake."""

@@ -1,0 +1,3 @@
+"""See `tests/live/test_etcd_keys.py`."""
+
+from tests.live.test_etcd_keys import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""See `tests/live/test_etcd_login.py`."""
+
+from tests.live.test_etcd_login import *  # noqa: F403

@@ -1,0 +1,116 @@
+"""Random sequences of operations on a real etcd and a fake: every answer is the same, from the revision to the error.
+
+`CONSUL_ACCESS_SOAK` is how many operations there are at least for each release; 600 otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.conformance.etcd_differential import EtcdPair
+from tests.support.etcd import RELEASES, EtcdServer, encoded
+from tests.support.fake_etcds import FakeEtcdServer
+
+OPERATIONS = int(os.environ.get("CONSUL_ACCESS_SOAK", "600"))
+PER_EXAMPLE = 25
+KEYS = st.sampled_from(["a", "b", "ba", "c", "d/1", "d/2", "e"]).map(encoded)
+VALUES = st.sampled_from(["", "1", "2", "other"]).map(encoded)
+LEASES = st.sampled_from([0, 11, 12, 13])
+TRUTH = st.booleans()
+ENDS = st.one_of(st.just(""), st.just("AA=="), KEYS)
+
+
+def fields(**of: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Any of these, each with a value of its own."""
+    needed = {name: of[name] for name in ("key", "TTL", "ID") if name in of}
+    return st.fixed_dictionaries(needed, optional={name: one for name, one in of.items() if name not in needed})
+
+
+PUT = fields(key=KEYS, value=VALUES, lease=LEASES, prev_kv=TRUTH, ignore_value=TRUTH, ignore_lease=TRUTH)
+DELETE = fields(key=KEYS, range_end=ENDS, prev_kv=TRUTH)
+BACK = st.integers(-3, 2)
+"""How far from the present revision."""
+RANGE = fields(
+    key=KEYS,
+    range_end=ENDS,
+    limit=st.integers(0, 4),
+    back=BACK,
+    keys_only=TRUTH,
+    count_only=TRUTH,
+    sort_order=st.sampled_from(["NONE", "ASCEND", "DESCEND"]),
+    serializable=TRUTH,
+)
+COMPARE = st.one_of(
+    fields(key=KEYS, target=st.just("VALUE"), value=VALUES, result=st.sampled_from(["EQUAL", "NOT_EQUAL", "LESS"])),
+    fields(key=KEYS, range_end=ENDS, target=st.just("VERSION"), version=st.integers(0, 3), result=st.just("GREATER")),
+    fields(key=KEYS, target=st.just("LEASE"), lease=LEASES),
+)
+OPERATION = st.one_of(
+    PUT.map(lambda one: {"request_put": one}),
+    DELETE.map(lambda one: {"request_delete_range": one}),
+    RANGE.map(lambda one: {"request_range": one}),
+)
+TXN = st.fixed_dictionaries(
+    {
+        "compare": st.lists(COMPARE, max_size=2),
+        "success": st.lists(OPERATION, max_size=3),
+        "failure": st.lists(OPERATION, max_size=2),
+    }
+)
+STEP = st.one_of(
+    st.tuples(st.just("/v3/kv/put"), PUT),
+    st.tuples(st.just("/v3/kv/put"), PUT),
+    st.tuples(st.just("/v3/kv/range"), RANGE),
+    st.tuples(st.just("/v3/kv/range"), RANGE),
+    st.tuples(st.just("/v3/kv/deleterange"), DELETE),
+    st.tuples(st.just("/v3/kv/txn"), TXN),
+    st.tuples(st.just("/v3/kv/txn"), TXN),
+    st.tuples(st.just("/v3/kv/compaction"), fields(back=BACK)),
+    st.tuples(st.just("/v3/lease/grant"), fields(TTL=st.just(5000), ID=LEASES.filter(bool))),
+    st.tuples(st.just("/v3/lease/revoke"), fields(ID=LEASES)),
+    st.tuples(st.just("/v3/lease/timetolive"), fields(ID=LEASES, keys=TRUTH)),
+    st.tuples(st.just("/v3/lease/leases"), fields()),
+)
+
+
+def dated(value: Any, revision: int) -> Any:
+    """`back` as the revision that it means."""
+    if isinstance(value, list):
+        return [dated(one, revision) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {name: dated(one, revision) for name, one in value.items() if name != "back"}
+    return made | ({"revision": revision + value["back"]} if "back" in value else {})
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_answer_is_the_same(release, record_property):
+    chosen = random.randrange(1 << 32)
+    with EtcdServer(release) as real, FakeEtcdServer(release) as fake:
+        pair = EtcdPair(real, fake)
+
+        @seed(chosen)
+        @settings(max_examples=max(1, OPERATIONS // PER_EXAMPLE), deadline=None, database=None, phases=[Phase.generate])
+        @given(st.lists(STEP, min_size=PER_EXAMPLE, max_size=PER_EXAMPLE))
+        def told(steps: list[tuple[str, dict[str, Any]]]) -> None:
+            pair.forget()
+            revision = pair.revision()
+            for path, body in steps:
+                answer = pair.do(path, dated(body, revision))
+                revision = int(answer.get("header", {}).get("revision", revision))
+
+        try:
+            told()
+            while pair.operations < OPERATIONS:  # what hypothesis has found to be the same again is not counted
+                told()
+        finally:
+            pair.close()
+    record_property("operations", pair.operations)
+    record_property("seed", chosen)
+    assert pair.operations >= OPERATIONS
