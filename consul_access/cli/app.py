@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli import demo, dev, etcd, explain, instances, k8s, resolve, run, services, sync, wait, watch
+from consul_access.cli import (
+    demo,
+    dev,
+    doctor,
+    etcd,
+    explain,
+    instances,
+    k8s,
+    resolve,
+    run,
+    services,
+    sync,
+    wait,
+    watch,
+)
 from consul_access.cli.output import ExitCode, code_of, say
 from consul_access.errors import ConsulAccessError
 
@@ -27,6 +41,7 @@ app.command("services")(services.services)
 app.command("instances")(instances.instances)
 app.command("resolve")(resolve.resolve)
 app.command("explain")(explain.explain)
+app.command("doctor")(doctor.doctor)
 app.command("wait")(wait.wait)
 app.command("watch")(watch.watch)
 app.command("sync")(sync.sync)

@@ -13,7 +13,7 @@ import typer
 from consul_access.errors import InvalidSettings
 
 if TYPE_CHECKING:
-    from consul_access import ConsulAccess, Query
+    from consul_access import ConsulAccess, Query, RetryPolicy
 
 __all__ = ["AgentAddr", "Datacenter", "HttpAddr", "Policy", "Tags", "TokenFile", "opened", "query"]
 
@@ -35,8 +35,22 @@ Tags: TypeAlias = Annotated[
 ]
 
 
-def opened(http_addr: str | None, token_file: str | None, datacenter: str | None = None) -> ConsulAccess:
+def opened(
+    http_addr: str | None,
+    token_file: str | None,
+    datacenter: str | None = None,
+    *,
+    timeout: float | None = None,
+    retry: RetryPolicy | None = None,
+) -> ConsulAccess:
     """A client, as the options and otherwise the environment say.
+
+    Args:
+        http_addr: the agent.
+        token_file: the file that holds the token.
+        datacenter: asked instead of the agent's own.
+        timeout: seconds for each call, if not the usual ones.
+        retry: how often a call is tried, if not as usual.
 
     Raises:
         InvalidSettings: they cannot be used.
@@ -45,7 +59,11 @@ def opened(http_addr: str | None, token_file: str | None, datacenter: str | None
 
     try:
         settings = ConsulSettings.load(
-            addresses=None if http_addr is None else [http_addr], token_file=token_file, datacenter=datacenter
+            addresses=None if http_addr is None else [http_addr],
+            token_file=token_file,
+            datacenter=datacenter,
+            timeout=timeout,
+            retry=retry,
         )
     except InvalidSettings as error:
         raise InvalidSettings(error.message.replace("addresses=", "--http-addr")) from error
