@@ -32,7 +32,6 @@ app = typer.Typer(
     name="consul-access",
     help="Finds services at Consul and in Kubernetes' etcd, and runs programs as registered services.",
     epilog="Where Consul is, and the token, come from the CONSUL_* environment, as for Consul's own command.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -6,6 +6,7 @@ It asks and never writes. What the answers mean is decided in `rules.origins` an
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import typer
 
 from consul_access.cli.connection import Datacenter, HttpAddr, TokenFile, opened
 from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Key, opened_etcd
-from consul_access.cli.output import ExitCode, Json, code_of, print_json, print_line, print_table
+from consul_access.cli.output import ExitCode, Json, code_of, print_json, print_line, print_table, say_what_is_logged
 from consul_access.errors import ConsulAccessError, InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
@@ -65,15 +66,17 @@ def doctor(
     key: Key = None,
     json: Json = False,
 ) -> ExitCode:
-    """Tells what works from here, what does not, and what to do about it.
+    """Tells what works from here and what does not.
 
-    Settings and where they come from, who answers, clocks, what the token may do, ways to register. It writes nothing.
+    And what to do about it: settings and where they come from, who answers, clocks, what the token may do, modes of
+    registering. It writes nothing.
     etcd is asked when ETCDCTL_* variables or its options are there; Consul is not, when only those are. The exit code
     is 1 when something stands in the way, 2 for settings that cannot be used, 3 when nobody answers, and 4 when
     somebody refuses.
     """
     from consul_access.rules import origins
 
+    say_what_is_logged(logging.ERROR)  # what is said below that is said here, with a remedy
     report = _Report()
     report.remarks.extend(origins.environment_remarks(os.environ))
     consul_options = {"--http-addr": http_addr, "--token-file": token_file, "--datacenter": datacenter}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from consul_access.errors import BadAnswer, ConsulAccessError, NotFound, RequestRefused, TokenUnknown
+from consul_access.errors import BadAnswer, ConsulAccessError, NotFound, TokenUnknown
 from consul_access.models.catalog import AgentInfo, Node
 from consul_access.models.explanation import Severity
 from consul_access.models.external import SYNTHETIC_NODE
@@ -211,7 +211,9 @@ def what_answers(status: int, text: str, server: str = "") -> str:
 
 def may_be_another(error: object) -> bool:
     """Whether something answered, and not as it should: it is worth asking what that is."""
-    return isinstance(error, BadAnswer | NotFound) or (isinstance(error, RequestRefused) and error.status == 400)
+    if not isinstance(error, ConsulAccessError):
+        return False
+    return isinstance(error, BadAnswer | NotFound) or error.status in {400, 404}
 
 
 def decisive(*failures: object) -> ConsulAccessError | None:
