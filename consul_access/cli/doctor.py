@@ -70,6 +70,7 @@ def doctor(
 
     And what to do about it: settings and where they come from, who answers, clocks, what the token may do, modes of
     registering. It writes nothing.
+
     etcd is asked when ETCDCTL_* variables or its options are there; Consul is not, when only those are. The exit code
     is 1 when something stands in the way, 2 for settings that cannot be used, 3 when nobody answers, and 4 when
     somebody refuses.

@@ -140,6 +140,15 @@ def test_a_clock_that_is_wrong(ahead):
     assert ahead - 60 <= told["servers"][0]["clock_difference"] <= ahead + 60
 
 
+def test_servers_without_a_leader_are_code_1():
+    with ScriptedServer([answer(200, b'""', {"Content-Type": "application/json"}), answer(404, b"")]) as server:
+        done = consul_access("doctor", "--json", agent=server.address)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert codes(told)[0] == "no_leader"
+    assert works(told) == {"agent": True, "catalog": False, "resolve": False}
+
+
 def test_settings_that_cannot_be_used_are_code_2():
     told = diagnosed(code=2, agent="ftp://consul")
     assert codes(told) == ["settings_unusable"]
