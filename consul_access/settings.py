@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import ssl
 
 __all__ = [
+    "FLAG_VALUES",
     "ClientSettings",
     "ConsulSettings",
     "Environment",
@@ -45,6 +46,8 @@ _NAME = re.compile(r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*\Z")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+FLAG_VALUES: Final = _TRUE | _FALSE
+"""What Go's strconv.ParseBool takes; Consul's own tools ignore all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +341,7 @@ class Environment:
         text = self.get(name)
         if text is None:
             return default
-        if text not in _TRUE | _FALSE:  # Consul's own tools go on too
+        if text not in FLAG_VALUES:  # Consul's own tools go on too
             log.warning("%s=%r is neither true nor false and is ignored", name, text)
             return default
         return text in _TRUE

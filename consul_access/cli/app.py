@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli import demo, dev, etcd, explain, instances, k8s, resolve, run, services, sync, wait, watch
+from consul_access.cli import (
+    demo,
+    dev,
+    doctor,
+    etcd,
+    explain,
+    instances,
+    k8s,
+    resolve,
+    run,
+    services,
+    sync,
+    wait,
+    watch,
+)
 from consul_access.cli.output import ExitCode, code_of, say
 from consul_access.errors import ConsulAccessError
 
@@ -18,7 +32,6 @@ app = typer.Typer(
     name="consul-access",
     help="Finds services at Consul and in Kubernetes' etcd, and runs programs as registered services.",
     epilog="Where Consul is, and the token, come from the CONSUL_* environment, as for Consul's own command.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,6 +40,7 @@ app.command("services")(services.services)
 app.command("instances")(instances.instances)
 app.command("resolve")(resolve.resolve)
 app.command("explain")(explain.explain)
+app.command("doctor")(doctor.doctor)
 app.command("wait")(wait.wait)
 app.command("watch")(watch.watch)
 app.command("sync")(sync.sync)

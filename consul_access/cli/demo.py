@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli.output import ExitCode, say
+from consul_access.cli.output import ExitCode, Json, print_json, say
 
 __all__ = ["demo"]
 
@@ -18,6 +18,7 @@ def demo(
             "--address", metavar="ADDR", help="A real agent, HOST:PORT or http(s)://HOST:PORT. [one made of memory]"
         ),
     ] = None,
+    json: Json = False,
 ) -> ExitCode:
     """Tells a story: two services register, are found, fail, come back and drain.
 
@@ -27,8 +28,25 @@ def demo(
     from consul_access.testing.demo.story import DemoFailed, tell
 
     try:
-        tell(address)
+        if json:
+            tell(address, write=_Documents().write)
+        else:
+            tell(address)
     except DemoFailed as error:
         say(str(error))
         return ExitCode.NO
     return ExitCode.DONE
+
+
+class _Documents:
+    """The story as JSON documents, one a line: which step it is, and what is told."""
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    def write(self, text: str) -> None:
+        for line in filter(str.strip, text.splitlines()):
+            number, dot, rest = line.partition(". ")
+            begins = bool(dot) and number.isdigit()
+            self._step = int(number) if begins else self._step
+            print_json({"step": self._step, "text": rest if begins else line.strip()}, lines=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli.output import ExitCode, print_line, say
+from consul_access.cli.output import ExitCode, Json, print_json, print_line, say
 
 __all__ = ["dev"]
 
@@ -18,6 +18,7 @@ def dev(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens; 0 for any free port.")] = 8500,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     consul: Annotated[str, typer.Option(metavar="VERSION", help="Answers as this Consul: 1.8, 1.10, 1.21.")] = "1.8",
+    json: Json = False,
 ) -> ExitCode:
     """Serves an agent made of memory, until Ctrl-C or SIGTERM.
 
@@ -36,7 +37,10 @@ def dev(
             reason = os.strerror(error.errno) if error.errno else str(error)
             say(f"{host}:{port} cannot be listened at ({reason}); --port takes another one")
             return ExitCode.USAGE
-        print_line(f"export CONSUL_HTTP_ADDR={server.address}", at_once=True)
+        if json:
+            print_json({"address": server.address, "version": fake.version}, lines=True)
+        else:
+            print_line(f"export CONSUL_HTTP_ADDR={server.address}", at_once=True)
         say(f"an agent made of memory, which answers as Consul {fake.version}, is there until Ctrl-C")
         ended.wait()
     return ExitCode.DONE

@@ -12,7 +12,7 @@ import typer
 from consul_access.errors import InvalidSettings
 
 if TYPE_CHECKING:
-    from consul_access import EtcdRegistry
+    from consul_access import EtcdRegistry, RetryPolicy
 
 __all__ = ["CaCert", "Cert", "Endpoints", "Key", "KubernetesPrefix", "opened_etcd"]
 
@@ -39,8 +39,19 @@ def opened_etcd(
     key: str | None,
     *,
     kubernetes_prefix: str = "/registry",
+    timeout: float | None = None,
+    retry: RetryPolicy | None = None,
 ) -> EtcdRegistry:
     """A client, as the options and otherwise the environment say.
+
+    Args:
+        endpoints: the members.
+        cacert: certificates to trust.
+        cert: this client's certificate.
+        key: and its key.
+        kubernetes_prefix: what the keys of Kubernetes begin with.
+        timeout: seconds for each call, if not the usual ones.
+        retry: how often a call is tried, if not as usual.
 
     Raises:
         InvalidSettings: they cannot be used.
@@ -49,7 +60,13 @@ def opened_etcd(
 
     try:
         settings = EtcdSettings.load(
-            endpoints=endpoints, ca_cert=cacert, cert_cert=cert, cert_key=key, kubernetes_prefix=kubernetes_prefix
+            endpoints=endpoints,
+            ca_cert=cacert,
+            cert_cert=cert,
+            cert_key=key,
+            kubernetes_prefix=kubernetes_prefix,
+            timeout=timeout,
+            retry=retry,
         )
     except InvalidSettings as error:
         message = error.message

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, opened, query
+from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, named, opened, query
 from consul_access.cli.output import ExitCode, Json, print_json, print_line
 
 __all__ = ["explain"]
@@ -14,7 +14,8 @@ __all__ = ["explain"]
 
 def explain(
     name_or_id: Annotated[
-        str, typer.Argument(metavar="NAME|ID", help="A service, or one instance.", show_default=False)
+        str,
+        typer.Argument(metavar="NAME|ID", help="A service, or one instance.", show_default=False, autocompletion=named),
     ],
     *,
     policy: Policy = "passing",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, opened, query
+from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, named, opened, query
 from consul_access.cli.output import Json, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ COLUMNS = ("ID", "ADDRESS", "STATUS", "NODE", "CHECKS", "AGE")
 
 
 def instances(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The service.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The service.", show_default=False, autocompletion=named)],
     *,
     policy: Policy = "passing",
     tags: Tags = None,

@@ -28,6 +28,7 @@ __all__ = [
     "print_line",
     "print_table",
     "say",
+    "say_as_json",
     "say_what_is_logged",
     "table",
     "visible",
@@ -70,11 +71,23 @@ def code_of(error: ConsulAccessError) -> ExitCode:
     return ExitCode.UNAVAILABLE if error.retryable else ExitCode.REFUSED
 
 
+class _Voice:
+    """How lines on standard error are written."""
+
+    as_json = False
+
+
 def say(text: str) -> None:
     """One line on standard error. Nobody reading it is no reason to stop."""
+    line = json.dumps({"message": text}) if _Voice.as_json else f"consul-access: {visible(text)}"
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"consul-access: {visible(text)}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+
+def say_as_json() -> None:
+    """From here on, lines on standard error are JSON documents, for programs whose standard output is not ours."""
+    _Voice.as_json = True
 
 
 def say_what_is_logged(level: int) -> None:

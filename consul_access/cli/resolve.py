@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, opened, query
+from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, named, opened, query
 from consul_access.cli.output import ExitCode, Json, print_json, print_line, say
 from consul_access.errors import NoInstances
 
@@ -14,7 +14,7 @@ __all__ = ["resolve"]
 
 
 def resolve(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The service.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The service.", show_default=False, autocompletion=named)],
     *,
     policy: Policy = "passing",
     tags: Tags = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypedDict
 import typer
 
 from consul_access.cli.connection import AgentAddr, TokenFile, opened
-from consul_access.cli.output import ExitCode, duration, say, say_what_is_logged
+from consul_access.cli.output import ExitCode, duration, say, say_as_json, say_what_is_logged
 from consul_access.errors import ConsulAccessError, InvalidInput
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Says what happens to the registration.")] = False,
     http_addr: AgentAddr = None,
     token_file: TokenFile = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="What is said on standard error is JSON; standard output is COMMAND's.")
+    ] = False,
 ) -> None:
     """Runs COMMAND as a registered service, and ends as it ends.
 
@@ -87,6 +90,8 @@ def run(
     for --drain more, is deregistered, and then gets the signal; a second one reaches it at once, and so do all other
     signals. When it ends by itself it is deregistered at once. A TIME is a number of seconds, or such as 1m30s.
     """
+    if json:
+        say_as_json()
     if not hasattr(os, "posix_spawnp"):
         raise InvalidInput("run needs a POSIX system: there are no signals to pass on here")
     from consul_access.cli.announcing import accepts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, opened, query
+from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, named, opened, query
 from consul_access.cli.output import ExitCode, Json, StatusLine, duration, print_json, say
 from consul_access.errors import NotReady
 
@@ -18,7 +18,9 @@ __all__ = ["wait"]
 
 
 def wait(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The services.", show_default=False)],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="The services.", show_default=False, autocompletion=named)
+    ],
     *,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="For all of them together.")] = "60s",
     at_least: Annotated[int, typer.Option(metavar="N", help="So many instances of each.")] = 1,

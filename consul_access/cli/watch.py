@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, opened, query
+from consul_access.cli.connection import Datacenter, HttpAddr, Policy, Tags, TokenFile, named, opened, query
 from consul_access.cli.output import Json, print_json, print_line, table
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ COLUMNS = ("SERVICE", "ID", "ADDRESS", "STATUS", "NODE", "AGE")
 
 
 def watch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The services.", show_default=False)],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="The services.", show_default=False, autocompletion=named)
+    ],
     *,
     policy: Policy = "passing",
     tags: Tags = None,

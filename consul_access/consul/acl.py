@@ -5,15 +5,17 @@ https://developer.hashicorp.com/consul/api-docs/acl. Administering ACLs is not t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, Field, SecretStr
 
 from consul_access.call import Call, Repeat, Reply, json_body
-from consul_access.decoding import decode
+from consul_access.decoding import decode, decode_list
+from consul_access.errors import BadAnswer
 from consul_access.models import inputs
+from consul_access.models.rights import Right
 
-__all__ = ["LoggedIn", "in_force", "login", "logout"]
+__all__ = ["LoggedIn", "granted", "in_force", "login", "logout"]
 
 
 class LoggedIn(BaseModel, frozen=True, defer_build=True):
@@ -66,6 +68,39 @@ def in_force() -> Call[bool | None]:
         statuses=frozenset({200, 401, 403, 404}),
         read=_is_in_force,
     )
+
+
+class _Granted(BaseModel, frozen=True, defer_build=True):
+    allow: bool = Field(alias="Allow")
+
+
+def granted(rights: Sequence[Right]) -> Call[dict[Right, bool] | None]:
+    """What the token that it is sent with may do; None when the agent does not tell.
+
+    Consul's own web page asks this (agent/acl_endpoint.go `ACLAuthorize`; observed, Consul 1.8). It is not part of the
+    documented interface, so that an agent without it has simply not told. Without access control it answers 401.
+
+    Args:
+        rights: what is asked about.
+    """
+    body = [{"Resource": one.resource, "Access": one.access, "Segment": one.segment} for one in rights]
+    return Call(
+        name="acl.authorize",
+        method="POST",
+        path="/v1/internal/acl/authorize",
+        body=json_body(body),
+        statuses=frozenset({200, 401, 404, 405}),
+        read=lambda reply: _granted(rights, reply),
+    )
+
+
+def _granted(rights: Sequence[Right], reply: Reply) -> dict[Right, bool] | None:
+    if reply.status != 200:
+        return None
+    answers = decode_list(_Granted, reply)
+    if len(answers) != len(rights):
+        raise BadAnswer("the agent was asked about some rights and answers about others")
+    return {right: answer.allow for right, answer in zip(rights, answers, strict=True)}
 
 
 def _is_in_force(reply: Reply) -> bool | None:

@@ -18,9 +18,19 @@ from consul_access.errors import BadAnswer, InvalidSettings, TlsError
 from consul_access.rules import running
 from tests.support.commands import consul_access
 
-COMMANDS = ("services", "instances", "resolve", "explain", "wait", "watch", "run", "sync")
+COMMANDS = ("services", "instances", "resolve", "explain", "wait", "watch", "run", "sync", "doctor")
 WITHOUT_AN_AGENT = ("demo", "dev")
-AT_ETCD = ("etcd get", "etcd put", "etcd ls", "etcd watch", "etcd status", "k8s services", "k8s instances", "sync")
+AT_ETCD = (
+    "etcd get",
+    "etcd put",
+    "etcd ls",
+    "etcd watch",
+    "etcd status",
+    "k8s services",
+    "k8s instances",
+    "sync",
+    "doctor",
+)
 
 
 def test_help_names_every_command_and_loads_no_client():
@@ -43,7 +53,7 @@ def test_help_names_every_command_and_loads_no_client():
 def test_every_command_has_help_and_the_options_that_all_have(name):
     found = consul_access(name, "--help")
     assert (found.returncode, found.stderr) == (0, "")
-    wanted = {"--http-addr", "--token-file"} | ({"--json"} if name != "run" else set())
+    wanted = {"--http-addr", "--token-file", "--json"}
     assert wanted <= set(re.findall(r"--[a-z-]+", found.stdout))
     assert "--token " not in found.stdout
 
@@ -54,6 +64,18 @@ def test_every_command_that_asks_etcd_has_help_and_the_options_that_all_have(nam
     assert (found.returncode, found.stderr) == (0, "")
     assert {"--endpoints", "--cacert", "--cert", "--key", "--json"} <= set(re.findall(r"--[a-z-]+", found.stdout))
     assert "--password" not in found.stdout
+
+
+@pytest.mark.parametrize("name", WITHOUT_AN_AGENT)
+def test_commands_that_need_no_agent_print_json_too(name):
+    assert "--json" in consul_access(name, "--help").stdout
+
+
+def test_what_run_says_is_json_when_that_is_wanted(tmp_path):
+    line = ["run", "--json", "--name", "job", "--port", "1", "--", str(tmp_path / "nothing")]
+    done = consul_access(*line)
+    assert (done.returncode, done.stdout) == (127, "")
+    assert json.loads(done.stderr.splitlines()[-1])["message"].endswith("there is no such program")
 
 
 def test_version():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -67,6 +68,14 @@ def test_the_story_needs_no_server(command):
     assert story(done.stdout) == STORY
 
 
+def test_the_story_as_json_has_the_same_steps():
+    done = consul_access("demo", "--json")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted({each["step"] for each in told}) == list(range(7))
+    assert told[-1]["text"] == "That was register, check, resolve, call, drop out, come back, drain."
+
+
 def test_the_story_is_the_same_at_a_real_agent(consul):
     done = consul_access("demo", "--address", consul.address)
     assert (done.returncode, done.stderr) == (0, "")
@@ -112,6 +121,17 @@ def test_dev_serves_an_agent_that_makes_its_checks(free_port, end):
             _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert errors == "consul-access: an agent made of memory, which answers as Consul 1.21.4, is there until Ctrl-C\n"
+
+
+def test_dev_tells_its_address_as_json(free_port):
+    command = [PROGRAM, "dev", "--json", "--port", str(free_port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert json.loads(process.stdout.readline()) == {"address": f"127.0.0.1:{free_port}", "version": "1.8.7"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+    assert process.returncode == 0
 
 
 def test_dev_says_what_it_cannot_do():
