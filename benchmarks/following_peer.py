@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -43,6 +44,35 @@ def raw(host: str, port: int) -> None:
 
 
 def ours(host: str, port: int) -> None:
+    """When `pick` gives the change. The engine tells its listeners in their order; the resolver is the first."""
+    from consul_access import ConsulAccess
+    from consul_access._live.reading import InstancesReading
+
+    with ConsulAccess(host, port) as access, access.resolver("followed") as resolver:
+        listening = access._engine.listen(
+            InstancesReading("followed"), lambda *_: told(resolver.pick().port), lambda: None
+        )
+        threading.Event().wait()
+        listening()
+
+
+def ours_async(host: str, port: int) -> None:
+    from consul_access import AsyncConsulAccess
+    from consul_access._live.reading import InstancesReading
+
+    async def follow() -> None:
+        async with AsyncConsulAccess(host, port) as access, access.resolver("followed") as resolver:
+            listening = access._engine.listen(
+                InstancesReading("followed"), lambda *_: told(resolver.pick().port), lambda: None
+            )
+            await asyncio.Event().wait()
+            listening()
+
+    asyncio.run(follow())
+
+
+def ours_reader(host: str, port: int) -> None:
+    """When the reader of a watch has it."""
     from consul_access import ConsulAccess
 
     with ConsulAccess(host, port) as access:
@@ -50,7 +80,7 @@ def ours(host: str, port: int) -> None:
             told(snapshot.instances[0].port if snapshot else 0)
 
 
-def ours_async(host: str, port: int) -> None:
+def ours_async_reader(host: str, port: int) -> None:
     from consul_access import AsyncConsulAccess
 
     async def follow() -> None:
@@ -153,7 +183,14 @@ def many_httpx(host: str, port: int, number: int) -> None:
     asyncio.run(follow())
 
 
-ONE = {"raw": raw, "ours": ours, "ours-async": ours_async, "py-consul": py_consul}
+ONE = {
+    "raw": raw,
+    "ours": ours,
+    "ours-async": ours_async,
+    "ours, a watch's reader": ours_reader,
+    "ours-async, a watch's reader": ours_async_reader,
+    "py-consul": py_consul,
+}
 MANY = {"raw": many_raw, "ours-async": many_ours, "httpx-async": many_httpx}
 
 if __name__ == "__main__":

@@ -47,6 +47,13 @@ class Headers(Mapping[str, str]):
         """The pairs as they came."""
         return self._raw
 
+    def first(self, name: bytes) -> str:
+        """The first value of a name written exactly so; empty when there is none. For whoever needs only that one."""
+        for found, value in self._raw:
+            if found == name:
+                return value.decode("latin-1")
+        return ""
+
     def _names(self) -> dict[str, str]:
         if self._found is None:
             self._found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self._raw}

@@ -6,6 +6,7 @@ import logging
 from array import array
 from collections.abc import Callable, Generator
 from functools import cache
+from operator import is_
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +23,8 @@ log = logging.getLogger("consul_access")
 
 SLICE: Final = 128 * 1024
 """Bytes that are read in one go: about a millisecond of work."""
+SHORT: Final = 4 * 1024
+"""Bytes of a list that is read anew when something in it has changed: two or three entries."""
 MOST_SHARED: Final = 1024
 _SEPARATORS: Final = (
     (b'{"Node":{"ID":', b","),
@@ -82,7 +85,7 @@ class Rereader(Generic[T]):
     64 bits that is different in every process; unchanged ones stay the same objects.
     """
 
-    __slots__ = ("_entries", "_kind", "_marks", "_pool", "_share", "_whole", "rejected")
+    __slots__ = ("_entries", "_kind", "_marks", "_pool", "_share", "_validate", "_whole", "rejected")
 
     def __init__(self, kind: type[T], share: Callable[[T, dict[object, object]], None] | None = None) -> None:
         self._kind = kind
@@ -91,6 +94,7 @@ class Rereader(Generic[T]):
         self._entries: tuple[T, ...] = ()
         self._marks = array("q")
         self._whole: int | None = None
+        self._validate: Callable[[bytes], list[T]] | None = None
         self.rejected = 0
 
     def read(self, reply: Reply) -> Generator[None, None, tuple[T, ...]]:
@@ -121,6 +125,35 @@ class Rereader(Generic[T]):
         self._entries, self._marks = found
         self._whole = whole
         return self._entries
+
+    def read_short(self, body: bytes) -> tuple[T, ...] | None:
+        """Reads an answer of a few entries in one go, which costs less than to take it apart.
+
+        Returns:
+            As `read` does; None when the answer is longer, or `read` has to see about it.
+        """
+        if len(body) > SHORT or self.rejected:
+            return None
+        try:
+            read = self._validator()(body)
+        except ValidationError:
+            return None
+        known = dict(zip(self._entries, self._entries, strict=True))
+        for place, entry in enumerate(read):
+            if (before := known.get(entry)) is not None:
+                read[place] = before
+            elif self._share is not None and len(read) > 1:
+                self._share(entry, self._pool)
+        if len(read) == len(self._entries) and all(map(is_, read, self._entries)):
+            return self._entries
+        self._entries, self._marks = tuple(read), array("q")
+        self._whole = None
+        return self._entries
+
+    def _validator(self) -> Callable[[bytes], list[T]]:
+        if self._validate is None:
+            self._validate = _adapter(list[self._kind]).validator.validate_json  # type: ignore[name-defined]
+        return self._validate
 
     def _by_entry(self, body: bytes) -> Generator[None, None, tuple[tuple[T, ...], array[int]] | None]:
         """The entries and their marks, or None when the answer has to be read as a whole."""

@@ -7,6 +7,7 @@ its body, on the wire and unpacked, and nothing may follow it on the connection.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +56,7 @@ class Request:
         headers: all but `Content-Length`.
         body: the bytes to send, or None.
         repeated: whoever sends it sends it again, at once, should the connection turn out to be gone.
+        arrived: may be told of the complete answer before anybody else has his turn; it waits for nothing.
     """
 
     method: str
@@ -63,6 +65,7 @@ class Request:
     headers: RequestHeaders
     body: bytes | None = None
     repeated: bool = False
+    arrived: Callable[[WireAnswer], None] | None = None
 
     def render(self) -> bytes:
         """Head and body in one piece, so that a request is one write."""
@@ -189,6 +192,17 @@ class AnswerReader:
         """How many bytes came that are not the body's: headers, trailers, whatever chunks carry beside it."""
         return self._fed - self._size - _CHUNK_FRAME * self._pieces
 
+    def accept(self, data: bytes) -> bool:
+        """Takes the next bytes, or with none of them the end of the connection; true once the answer is complete.
+
+        Raises:
+            ConsulAccessError: as `feed` and `feed_eof` do.
+        """
+        if data:
+            return self.feed(data)
+        self.feed_eof()
+        return True
+
     def feed_eof(self) -> None:
         """Takes the end of the connection, which ends an answer that states no length.
 
@@ -249,14 +263,14 @@ class AnswerReader:
         if self._size > self._limit:
             self._refuse()
         elif self._error is None:
-            self._keep(data)
+            self._pieces += 1
+            if self._pieces == 1:
+                self._body = data  # most answers come in one piece
+            else:
+                self._join(data)
 
-    def _keep(self, data: bytes) -> None:
-        """Most answers come in one piece. Others are joined at once: a million pieces weigh more than their sum."""
-        self._pieces += 1
-        if self._pieces == 1:
-            self._body = data
-            return
+    def _join(self, data: bytes) -> None:
+        """Joined at once: a million pieces weigh more than their sum."""
         if isinstance(self._body, bytes):
             self._body = bytearray(self._body)
         self._body += data

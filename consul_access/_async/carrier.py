@@ -18,8 +18,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from consul_access._async.streams import connect, handshake, receive, send_all
+from consul_access._async.streams import connect, handshake, receive, receive_all, send_all
 from consul_access._pairs.sockets import Probe, SocketAddress, numeric, unix, watch_over
 from consul_access._pairs.tasks import Slots, resolve
 from consul_access.call import Headers
@@ -59,16 +60,9 @@ class _AsyncConnection:
         await self.send(request, limits)
         reader = self.reader
         reader.expect(request.method)
+        take = reader.accept if request.arrived is None else partial(self._take, request.arrived)
         try:
-            complete = False
-            while not complete:
-                until = min(time.monotonic() + limits.read, limits.deadline)
-                data = await receive(self.sock, until, wait_first=not reader.begun)
-                if data:
-                    complete = reader.feed(data)
-                else:
-                    reader.feed_eof()
-                    complete = True
+            await receive_all(self.sock, take, limits.read, limits.deadline)
         except TimeoutError as error:
             raise Broken(DeadlineExceeded(_silence(reader, limits)), sent=True) from error
         except ssl.SSLError as error:
@@ -83,6 +77,15 @@ class _AsyncConnection:
             raise Broken(error, sent=True) from error.__cause__
         self.used = True
         return reader.answer(self.remote_ip)
+
+    def _take(self, arrived: Callable[[WireAnswer], None], data: bytes) -> bool:
+        reader = self.reader
+        if not data:
+            return reader.accept(data)
+        complete = reader.feed(data)
+        if complete:
+            arrived(reader.answer(self.remote_ip))
+        return complete
 
     async def send(self, request: Request, limits: Limits) -> None:
         """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
@@ -166,10 +169,7 @@ class AsyncStream:
         connection, reader = self._connection, self._reader
         try:
             data = await receive(connection.sock, until)
-            if data:
-                reader.feed(data)
-            else:
-                reader.feed_eof()
+            reader.accept(data)
         except TimeoutError:
             raise
         except ssl.SSLError as error:

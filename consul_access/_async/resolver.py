@@ -215,7 +215,7 @@ class AsyncResolver:
         self._snapshot, self._error, self._answered = snapshot, error, True
         self._good_until = self._stale.until(snapshot.stale_at)
         # While the list is confirmed, and for a policy that keeps it for ever, a pick need not look at the clock.
-        self._choose = self._prepared if math.isinf(self._good_until) else self._while_good
+        self._choose = self._prepared if self._good_until == math.inf else self._while_good
         self._bell.ring()
 
     def _ended(self) -> None:

@@ -32,6 +32,7 @@ from consul_access.errors import (
 from consul_access.models.meta import QueryMeta
 from consul_access.rules.blocking import Ask, BlockingQuery
 from consul_access.rules.guarding import Verdict
+from consul_access.wire import WireAnswer
 
 __all__ = ["Exchanger", "Hub"]
 
@@ -56,8 +57,14 @@ DOUBTFUL: Final = "the list vanished together with the registry's index: lost by
 class Exchanger(Protocol):
     """What carries the calls."""
 
-    async def reply(self, call: Call[Any], *, within: float | None = None) -> Reply:
-        """Sends a call and returns the reply, unread."""
+    async def reply(
+        self,
+        call: Call[Any],
+        *,
+        within: float | None = None,
+        arrived: Callable[[WireAnswer], None] | None = None,
+    ) -> Reply:
+        """Sends a call and returns the reply, unread; may tell of it, unjudged, as soon as it has arrived."""
         ...
 
     async def aclose(self, *, lent: bool = False) -> None:
@@ -230,10 +237,16 @@ class Hub:
 
     async def _ask(self, question: Question) -> None:
         ask = question.rule.ask(time.monotonic(), longest=min(self._longest_wait(), question.reading.longest))
-        value, reply = await self._answer(question, ask, consistent=question.guard.is_holding)
+        call = question.asking(ask, consistent=question.guard.is_holding)
+        question.expect(calm=ask.index is not None and not self._trouble and not self._shared)
+        reply = await self._exchanger.reply(call, arrived=question.take)
+        if question.taken:
+            return
+        value = await self._read(question, reply)
         verdict = question.judge(value, reply, confirmed=question.guard.is_holding)
         if verdict is Verdict.CONFIRM:
-            value, reply = await self._answer(question, Ask(None, 0.0), consistent=True)
+            reply = await self._exchanger.reply(question.asking(Ask(None, 0.0), consistent=True))
+            value = await self._read(question, reply)
             verdict = question.judge(value, reply, confirmed=True)
         if verdict is Verdict.HOLD:
             question.rule.suspect(time.monotonic())
@@ -277,14 +290,13 @@ class Hub:
             self._controlled = token, now, bool(in_force)
         return HIDDEN if self._controlled[2] else ""
 
-    async def _answer(self, question: Question, ask: Ask, *, consistent: bool) -> tuple[Any, Reply]:
-        reply = await self._exchanger.reply(question.asking(ask, consistent=consistent))
+    async def _read(self, question: Question, reply: Reply) -> Any:
         steps = question.reading.read(reply)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                return end.value, reply
+                return end.value
             except ConsulAccessError as error:
                 error.operation, error.address = question.reading.call.name, reply.address
                 raise

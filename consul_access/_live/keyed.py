@@ -73,8 +73,18 @@ class KeyedReading:
     def same(self, before: tuple[ServiceInstance, ...], after: tuple[ServiceInstance, ...]) -> bool:
         return before == after or (len(before) == len(after) and not difference(before, after))
 
-    def fields(self, value: tuple[ServiceInstance, ...]) -> dict[str, Any]:
-        return {"instances": value}
+    def confirmed(
+        self, value: tuple[ServiceInstance, ...], index: int | None, answered_at: float, *, shared: bool, reason: str
+    ) -> ServiceSnapshot:
+        return ServiceSnapshot(
+            service=self.subject,
+            instances=value,
+            index=index,
+            source="live",
+            answered_at=answered_at,
+            shared=shared,
+            reason=reason,
+        )
 
 
 class KeyedHub:
@@ -278,16 +288,8 @@ class KeyedHub:
             return
         same = known.latest.source in {"live", "memory"} and known.reading.same(before, value)
         known.error = None
-        known.latest = replace(
-            known.latest,
-            **({} if same else known.reading.fields(value)),
-            index=self._revision,
-            source="live",
-            answered_at=now,
-            stale_since=None,
-            stale_at=None,
-            reason="",
-        )
+        value = before if same else value
+        known.latest = known.reading.confirmed(value, self._revision, now, shared=False, reason="")
         if self._trouble is not None:
             known.doubt(str(self._trouble), self._trouble)
 

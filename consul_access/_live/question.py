@@ -14,9 +14,10 @@ from anyio import CancelScope
 from consul_access._live.reading import Key, Reading, Snapping
 from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError
-from consul_access.models.meta import QueryMeta
+from consul_access.models.meta import QueryMeta, number
 from consul_access.rules.blocking import Ask, BlockingQuery, silence_allowed
 from consul_access.rules.guarding import Guard, Verdict
+from consul_access.wire import WireAnswer
 
 __all__ = ["Driver", "Known", "Listener", "Question"]
 
@@ -127,7 +128,7 @@ class Question(Known):
         read_timeout: seconds of silence that every call allows; what a blocking query needs comes on top.
     """
 
-    __slots__ = ("_read_timeout", "believed_index", "busy", "refused_token", "rule", "scope", "turn")
+    __slots__ = ("_read_timeout", "believed_index", "busy", "calm", "refused_token", "rule", "scope", "taken", "turn")
 
     def __init__(self, reading: Reading[Any], rule: BlockingQuery, read_timeout: float) -> None:
         super().__init__(reading)
@@ -135,6 +136,7 @@ class Question(Known):
         self.believed_index = 0
         self.busy = False
         self.turn = 0
+        self.taken = self.calm = False
         self.scope: CancelScope | None = None
         self.refused_token: int | None = None
         self._read_timeout = read_timeout
@@ -143,6 +145,21 @@ class Question(Known):
     def waits(self) -> bool:
         """Whether it will wait at the agent when it is asked next."""
         return self.rule.index > 0 and not self.guard.is_holding
+
+    def expect(self, *, calm: bool) -> None:
+        """An answer is waited for.
+
+        Args:
+            calm: nothing speaks against taking good news over at once.
+        """
+        self.taken = False
+        is_live = self.latest.source == "live" and not self.latest.is_stale
+        self.calm = calm and is_live and not self.rule.is_failing and not self.guard.is_holding
+
+    def doubt(self, reason: str, error: ConsulAccessError | None = None) -> None:
+        """What is known cannot be confirmed at the moment."""
+        self.calm = False
+        super().doubt(reason, error)
 
     def asking(self, ask: Ask, *, consistent: bool = False) -> Call[Any]:
         """The call for one request."""
@@ -157,6 +174,27 @@ class Question(Known):
         patience = silence_allowed(ask.wait) - self._read_timeout
         return replace(call, query=(*pairs, *waiting), patience=patience)
 
+    def take(self, answer: WireAnswer) -> None:
+        """Takes an answer over at the moment it has arrived, if it is news and nothing about it is in doubt.
+
+        Whatever else there is to an answer has time until its task's turn comes, where `taken` is looked at.
+        """
+        if not self.calm or answer.status != 200:
+            return
+        index = number(answer.headers.first(b"X-Consul-Index"))
+        if not index or index < self.believed_index:
+            return
+        try:
+            value = self.reading.read_at_once(answer)
+        except ConsulAccessError:
+            return  # it is read again, and judged, in its task
+        if value and not self.reading.same(self.reading.value(self.latest), value):
+            self.taken = True
+            now = time.monotonic()
+            self._confirm(value, index, now, shared=False, reason="")
+            self.tell()
+            self.rule.answered(index, changed=True, now=now)
+
     def judge(self, value: Any, reply: Reply, *, confirmed: bool) -> Verdict:
         """What to do with an answer."""
         index = QueryMeta(reply.headers).index
@@ -167,23 +205,16 @@ class Question(Known):
 
     def believe(self, value: Any, reply: Reply, *, shared: bool, reason: str) -> bool:
         """The answer is what is known from now on; whether that is news."""
-        now = time.monotonic()
-        index = QueryMeta(reply.headers).index
-        same = self.latest.source in {"live", "memory"} and self.reading.same(self.reading.value(self.latest), value)
+        before = self.reading.value(self.latest)
+        same = self.latest.source in {"live", "memory"} and self.reading.same(before, value)
+        value = before if same else value
+        index, now = QueryMeta(reply.headers).index, time.monotonic()
+        self._confirm(value, index, now, shared=shared, reason=reason)
         self.rule.answered(index, changed=not same, now=now)
+        return not same
+
+    def _confirm(self, value: Any, index: int | None, now: float, *, shared: bool, reason: str) -> None:
+        self.latest = self.reading.confirmed(value, index, now, shared=shared, reason=reason)
         self.believed_index = index or 0
         self.error = None
         self.refused_token = None
-        fields = {} if same else self.reading.fields(value)
-        self.latest = replace(
-            self.latest,
-            **fields,
-            index=index,
-            source="live",
-            answered_at=now,
-            stale_since=None,
-            stale_at=None,
-            reason=reason,
-            shared=shared,
-        )
-        return not same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, Unpack
+from typing import Any, Final, Generic, Protocol, TypeVar, Unpack
 
 from consul_access import consul
 from consul_access.call import Call, Reply
@@ -14,13 +14,18 @@ from consul_access.models.durations import seconds
 from consul_access.models.instance import ServiceInstance, share_parts
 from consul_access.models.query import LONGEST_WAIT, Query
 from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
+from consul_access.models.status import HealthPolicy
 from consul_access.rules.comparing import difference
 from consul_access.rules.filtering import admits, asked_of_agent
+from consul_access.wire import WireAnswer
 
 __all__ = ["InstancesReading", "Key", "Reading", "ServicesReading", "Snapping"]
 
 S = TypeVar("S", ServiceSnapshot, ServicesSnapshot)
 
+AT_ONCE: Final = 64 * 1024
+"""Bytes of an answer that may be read without a pause."""
+T = TypeVar("T")
 Key = tuple[object, ...]
 
 
@@ -44,8 +49,8 @@ class Snapping(Protocol, Generic[S]):
         """Whether two values say the same."""
         ...
 
-    def fields(self, value: Any) -> dict[str, Any]:
-        """The value as a snapshot's fields."""
+    def confirmed(self, value: Any, index: int | None, answered_at: float, *, shared: bool, reason: str) -> S:
+        """The snapshot of a value that the registry has just given."""
         ...
 
 
@@ -58,6 +63,10 @@ class Reading(Snapping[S], Protocol):
 
     def read(self, reply: Reply) -> Generator[None, None, object]:
         """The answer's value, in small steps."""
+        ...
+
+    def read_at_once(self, _answer: WireAnswer, /) -> object:
+        """The value of an answer that has just come, or None for one that should be read in steps."""
         ...
 
 
@@ -94,10 +103,18 @@ class InstancesReading:
         if self._reader is None:
             return tuple(self.call.read(reply))
         found = yield from self._reader.read(reply)
-        if self._policy is None:
-            return found
-        policy = self._policy
+        return found if self._policy is None else self._admitted(self._policy, found)
+
+    def _admitted(self, policy: HealthPolicy, found: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
         return tuple(instance for instance in found if admits(policy, instance.standing))
+
+    def read_at_once(self, answer: WireAnswer) -> tuple[ServiceInstance, ...] | None:
+        if self._reader is None or len(answer.body) > AT_ONCE:
+            return None
+        found = self._reader.read_short(answer.body)
+        if found is None:
+            found = _exhausted(self._reader.read(Reply(200, answer.headers, answer.body)))
+        return found if self._policy is None else self._admitted(self._policy, found)
 
     def value(self, snapshot: ServiceSnapshot) -> tuple[ServiceInstance, ...]:
         return snapshot.instances
@@ -105,11 +122,22 @@ class InstancesReading:
     def same(self, before: tuple[ServiceInstance, ...], after: tuple[ServiceInstance, ...]) -> bool:
         if before is after or before == after:
             return True
-        # Servers promise no order, unless one was asked for.
-        return not self._sorted and len(before) == len(after) and not difference(before, after)
+        if self._sorted or len(before) != len(after) or len(before) < 2:
+            return False
+        return not difference(before, after)  # servers promise no order, unless one was asked for
 
-    def fields(self, value: tuple[ServiceInstance, ...]) -> dict[str, Any]:
-        return {"instances": value}
+    def confirmed(
+        self, value: tuple[ServiceInstance, ...], index: int | None, answered_at: float, *, shared: bool, reason: str
+    ) -> ServiceSnapshot:
+        return ServiceSnapshot(
+            service=self.blank.service,
+            instances=value,
+            index=index,
+            source="live",
+            answered_at=answered_at,
+            shared=shared,
+            reason=reason,
+        )
 
 
 class ServicesReading:
@@ -136,14 +164,30 @@ class ServicesReading:
         yield
         return {name: sorted(tags) for name, tags in self.call.read(reply).items()}
 
+    def read_at_once(self, _answer: WireAnswer) -> None:
+        return None
+
     def value(self, snapshot: ServicesSnapshot) -> Mapping[str, list[str]]:
         return snapshot.services
 
     def same(self, before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> bool:
         return before == after
 
-    def fields(self, value: Mapping[str, list[str]]) -> dict[str, Any]:
-        return {"services": value}
+    def confirmed(
+        self, value: Mapping[str, list[str]], index: int | None, answered_at: float, *, shared: bool, reason: str
+    ) -> ServicesSnapshot:
+        return ServicesSnapshot(
+            services=value, index=index, source="live", answered_at=answered_at, shared=shared, reason=reason
+        )
+
+
+def _exhausted(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
 
 def _refuse_index(query: Query) -> None:

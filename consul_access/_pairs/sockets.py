@@ -15,6 +15,7 @@ import time
 from typing import TypeAlias, cast
 
 __all__ = [
+    "CHUNK",
     "Probe",
     "SocketAddress",
     "begin_connect",
@@ -30,6 +31,8 @@ __all__ = [
 SocketAddress: TypeAlias = "tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]"
 """An address family, and an address as sockets of that family take it."""
 
+CHUNK = 64 * 1024
+"""Bytes that are taken from a socket at once."""
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 
 

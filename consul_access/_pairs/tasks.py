@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -13,7 +15,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from consul_access._pairs.sockets import SocketAddress, left, look_up
+from consul_access._pairs.sockets import CHUNK, SocketAddress, left, look_up
 
 __all__ = [
     "BEGINS_AGAIN_AFTER_FORK",
@@ -26,6 +28,7 @@ __all__ = [
     "Worker",
     "aside",
     "at_once",
+    "fed",
     "resolve",
     "settled",
     "shielded",
@@ -56,6 +59,106 @@ async def wait_writable(sock: socket.socket, deadline: float) -> None:
     """Waits until something can be sent."""
     with anyio.fail_after(left(deadline)):
         await anyio.wait_writable(sock)
+
+
+async def fed(sock: socket.socket, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+    """Gives away what arrives on a plain socket, until whoever takes it has enough.
+
+    Args:
+        sock: where from; it never blocks.
+        take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
+        silence: seconds that may pass without any.
+        deadline: until when to wait at most.
+
+    In asyncio's event loop it is taken as soon as it is there, before any task has its turn.
+
+    Raises:
+        TimeoutError: nothing came in time.
+        OSError: the connection broke.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # trio's
+        loop = None
+    if loop is not None:
+        feeding = _Feeding(loop, sock, take, silence, deadline)
+        if feeding.begin():
+            await feeding.done()
+            return
+    enough = False
+    while not enough:
+        await wait_readable(sock, min(time.monotonic() + silence, deadline))
+        with contextlib.suppress(BlockingIOError):
+            enough = take(sock.recv(CHUNK))
+
+
+class _Feeding:
+    """Bytes that are taken in the event loop itself."""
+
+    __slots__ = ("_deadline", "_ended", "_loop", "_silence", "_since", "_sock", "_take", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        take: Callable[[bytes], bool],
+        silence: float,
+        deadline: float,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._take = take
+        self._silence = silence
+        self._deadline = deadline
+        self._since = time.monotonic()
+        self._ended: asyncio.Future[None] = loop.create_future()
+
+    def begin(self) -> bool:
+        """Begins to listen; false where event loops cannot (Windows' proactor)."""
+        try:
+            self._loop.add_reader(self._sock, self._arrived)
+        except NotImplementedError:
+            return False
+        self._timer = self._loop.call_later(self._until() - self._since, self._look)
+        return True
+
+    async def done(self) -> None:
+        """Waits until all is taken."""
+        try:
+            await self._ended
+        finally:
+            self._timer.cancel()
+            self._loop.remove_reader(self._sock)
+
+    def _until(self) -> float:
+        return min(self._since + self._silence, self._deadline)
+
+    def _arrived(self) -> None:
+        try:
+            if self._take(self._sock.recv(CHUNK)):
+                self._end(None)
+            else:
+                self._since = time.monotonic()
+        except BlockingIOError:
+            return
+        except Exception as error:  # noqa: BLE001 - whoever waits hears of it
+            self._end(error)
+
+    def _look(self) -> None:
+        rest = self._until() - time.monotonic()
+        if rest > 0:
+            self._timer = self._loop.call_later(rest, self._look)
+        else:
+            self._end(TimeoutError())
+
+    def _end(self, error: Exception | None) -> None:
+        self._loop.remove_reader(self._sock)
+        if self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
 
 
 async def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
@@ -150,19 +253,26 @@ class Bell:
 
     def __init__(self) -> None:
         self.rung = 0
-        self._event = anyio.Event()
+        self._event: anyio.Event | None = None  # made for whoever waits: most of the time nobody does
 
     def ring(self) -> None:
         """It has happened once more."""
         self.rung += 1
-        self._event.set()
-        self._event = anyio.Event()
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
 
     async def wait(self, rung: int, seconds: float) -> bool:
         """Waits until it has happened more often than that; whether it has."""
         if self.rung == rung:
-            with anyio.move_on_after(max(0.0, seconds)):
-                await self._event.wait()
+            if self._event is None:
+                self._event = anyio.Event()
+            event = self._event
+            if seconds == math.inf:
+                await event.wait()
+            else:
+                with anyio.move_on_after(max(0.0, seconds)):
+                    await event.wait()
         return self.rung != rung
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from consul_access._pairs.sockets import SocketAddress, left, look_up, ready
+from consul_access._pairs.sockets import CHUNK, SocketAddress, left, look_up, ready
 from consul_access.errors import InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "Worker",
     "aside",
     "at_once",
+    "fed",
     "resolve",
     "settled",
     "shielded",
@@ -60,6 +61,26 @@ def wait_writable(sock: socket.socket, deadline: float) -> None:
     """Waits until something can be sent."""
     if not ready(sock, left(deadline), writing=True):
         raise TimeoutError
+
+
+def fed(sock: socket.socket, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+    """Gives away what arrives on a plain socket, until whoever takes it has enough.
+
+    Args:
+        sock: where from; it never blocks.
+        take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
+        silence: seconds that may pass without any.
+        deadline: until when to wait at most.
+
+    Raises:
+        TimeoutError: nothing came in time.
+        OSError: the connection broke.
+    """
+    enough = False
+    while not enough:
+        wait_readable(sock, min(time.monotonic() + silence, deadline))
+        with contextlib.suppress(BlockingIOError):  # the kernel had promised too much
+            enough = take(sock.recv(CHUNK))
 
 
 def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
@@ -186,22 +207,28 @@ class Flag:
 class Bell:
     """Something that happens again and again, and can be waited for."""
 
-    __slots__ = ("_condition", "rung")
+    __slots__ = ("_condition", "_waiting", "rung")
 
     def __init__(self) -> None:
         self.rung = 0
         self._condition = threading.Condition()
+        self._waiting = 0
 
     def ring(self) -> None:
         """It has happened once more."""
         with self._condition:
             self.rung += 1
-            self._condition.notify_all()
+            if self._waiting:
+                self._condition.notify_all()
 
     def wait(self, rung: int, seconds: float) -> bool:
         """Waits until it has happened more often than that; whether it has."""
         with self._condition:
-            return self._condition.wait_for(lambda: self.rung != rung, None if seconds == math.inf else seconds)
+            self._waiting += 1
+            try:
+                return self._condition.wait_for(lambda: self.rung != rung, None if seconds == math.inf else seconds)
+            finally:
+                self._waiting -= 1
 
 
 class Host:

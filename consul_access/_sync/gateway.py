@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +19,7 @@ from consul_access.models.address import Target
 from consul_access.rules.discovering import candidates
 from consul_access.rules.retrying import Failed, refusal
 from consul_access.tokens import NoToken
-from consul_access.wire import Broken, Request, RequestHeaders
+from consul_access.wire import Broken, Request, RequestHeaders, WireAnswer
 
 if TYPE_CHECKING:
     import httpx
@@ -61,12 +62,18 @@ class Gateway(Transport):
         self._to_discover = settings.discover
 
     def reply(
-        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+        self,
+        call: Call[Any],
+        *,
+        target: Target | None = None,
+        within: float | None = None,
+        once: bool = False,
+        arrived: Callable[[WireAnswer], None] | None = None,
     ) -> Reply:
         """Sends the call and returns the reply, unread; its status is one of the call's."""
         if self._to_discover:
             self._discover_first()
-        return super().reply(call, target=target, within=within, once=once)
+        return super().reply(call, target=target, within=within, once=once, arrived=arrived)
 
     # --- streams ------------------------------------------------------------------------------------------
 

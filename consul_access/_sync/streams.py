@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from consul_access._pairs.sockets import SocketAddress, begin_connect, finish_connect
-from consul_access._pairs.threads import wait_readable, wait_writable
+from consul_access._pairs.sockets import CHUNK, SocketAddress, begin_connect, finish_connect
+from consul_access._pairs.threads import fed, wait_readable, wait_writable
 
-__all__ = ["connect", "handshake", "receive", "send_all"]
+__all__ = ["connect", "handshake", "receive", "receive_all", "send_all"]
 
 T = TypeVar("T")
 
-_CHUNK = 64 * 1024
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -58,20 +58,28 @@ def send_all(sock: socket.socket, data: bytes, deadline: float) -> None:
         sent += _when_ready(sock, lambda: sock.send(rest), deadline, writing=True)  # noqa: B023
 
 
-def receive(sock: socket.socket, deadline: float, *, wait_first: bool = False) -> bytes:
-    """The next bytes, or none when the other side has closed.
+def receive_all(sock: socket.socket, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+    """Gives away what arrives, until whoever takes it has enough.
 
     Args:
         sock: where from.
-        deadline: until when to wait.
-        wait_first: nothing can have arrived yet, so that a first attempt would be in vain.
+        take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
+        silence: seconds that may pass without any.
+        deadline: until when to wait at most.
     """
-    if wait_first:
-        wait_readable(sock, deadline)
+    if not isinstance(sock, ssl.SSLSocket):
+        fed(sock, take, silence, deadline)
+        return
+    while not take(receive(sock, min(time.monotonic() + silence, deadline))):
+        pass
+
+
+def receive(sock: socket.socket, deadline: float) -> bytes:
+    """The next bytes, or none when the other side has closed."""
     try:
-        return sock.recv(_CHUNK)
+        return sock.recv(CHUNK)
     except _WOULD_BLOCK:
-        return _when_ready(sock, lambda: sock.recv(_CHUNK), deadline)
+        return _when_ready(sock, lambda: sock.recv(CHUNK), deadline)
 
 
 def _when_ready(sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False) -> T:

@@ -111,11 +111,26 @@ class Transport:
             raise
 
     def reply(
-        self, call: Call[Any], *, target: Target | None = None, within: float | None = None, once: bool = False
+        self,
+        call: Call[Any],
+        *,
+        target: Target | None = None,
+        within: float | None = None,
+        once: bool = False,
+        arrived: Callable[[WireAnswer], None] | None = None,
     ) -> Reply:
-        """Sends the call and returns the reply, unread; its status is one of the call's."""
+        """Sends the call and returns the reply, unread; its status is one of the call's.
+
+        Args:
+            call: the request.
+            target: the server that must answer; any of the settings' servers by default.
+            within: seconds for all of it, when that is less than the settings allow.
+            once: as for `send`.
+            arrived: is told of an answer, unjudged, as soon as its last byte is there; not by every carrier.
+        """
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
+        course.arrived = arrived
         outcome = self._attempt(course)
         if isinstance(outcome, Failed) and (outcome.again or not once):
             outcome = self._repeat(course, outcome)
@@ -240,6 +255,7 @@ class Transport:
         call = course.call
         try:
             request = self._request(call, target, token)
+            request.arrived = course.arrived
             answer = self._carrier(target).exchange(request, self._limits(course.deadline, call.patience))
             reply = self._reply(course, target, answer)
         except Broken as broken:
@@ -412,11 +428,23 @@ class Transport:
 class _Course:
     """What one call has been through so far."""
 
-    __slots__ = ("answered", "applied", "attempts", "call", "deadline", "failed", "started", "target", "token_tried")
+    __slots__ = (
+        "answered",
+        "applied",
+        "arrived",
+        "attempts",
+        "call",
+        "deadline",
+        "failed",
+        "started",
+        "target",
+        "token_tried",
+    )
 
     def __init__(self, call: Call[Any], target: Target | None, total: float) -> None:
         self.call = call
         self.target = target
+        self.arrived: Callable[[WireAnswer], None] | None = None
         self.started = time.monotonic()
         self.deadline = self.started + total
         self.attempts = 0

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-__all__ = ["Entries", "QueryMeta", "ServiceTags"]
+__all__ = ["Entries", "QueryMeta", "ServiceTags", "number"]
 
 T = TypeVar("T")
+
+
+def number(text: str) -> int | None:
+    """A header's whole number; None when it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 class QueryMeta:
@@ -78,8 +83,7 @@ class QueryMeta:
         return self._headers.get("x-consul-default-acl-policy")
 
     def _number(self, name: str) -> int | None:
-        text = self._headers.get(name, "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+        return number(self._headers.get(name, ""))
 
     def _flag(self, name: str) -> bool | None:
         return {"true": True, "false": False}.get(self._headers.get(name, "").lower())

@@ -42,6 +42,8 @@ def distinct(instances: Sequence[ServiceInstance]) -> tuple[ServiceInstance, ...
     Of several at one address the healthiest counts, and of equally healthy ones the one that was registered last: the
     others are left-overs of an earlier life, or registered at two agents.
     """
+    if len(instances) == 1 and instances[0].is_callable:
+        return tuple(instances)
     best: dict[tuple[str, int], ServiceInstance] = {}
     for instance in instances:
         place = instance.host, instance.port

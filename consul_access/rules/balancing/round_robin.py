@@ -39,6 +39,8 @@ class RoundRobinBalancer:
         return pick
 
     def _going_on(self, found: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
+        if len(found) < 2:
+            return found
         ring, turns = self._round
         if not ring:
             start = int(self._dice.random() * len(found)) if self._dice else 0
