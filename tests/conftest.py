@@ -21,6 +21,7 @@ from tests.support.counting import Counting
 from tests.support.etcd import OLDER, RELEASES, EtcdCluster, EtcdServer
 from tests.support.faces import Face
 from tests.support.scripted import ScriptedServer
+from tests.support.secrets import Plugin
 from tools.ports import free_ports
 
 set_hypothesis_home_dir(Path(__file__).parent.parent / ".venv" / "hypothesis")  # beside all else that can be deleted
@@ -28,6 +29,10 @@ settings.register_profile(
     "tests", deadline=None, database=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Plugin(), "secrets of consul-access")
 
 
 @pytest.fixture(autouse=True)

@@ -98,28 +98,30 @@ class FaultyProxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            if self._way.refused:
+            far = None
+            if not self._way.refused:
+                with contextlib.suppress(OSError):
+                    far = socket.create_connection(self._behind, timeout=2)
+            if far is None:
                 near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
                 near.close()
-                continue
-            try:
-                far = socket.create_connection(self._behind, timeout=2)
-            except OSError:
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
-                near.close()
-                continue
-            far.settimeout(None)
-            self._threads = [thread for thread in self._threads if thread.is_alive()]
-            for end in (near, far):
+            else:
+                self._pass(near, far)
+
+    def _pass(self, near: socket.socket, far: socket.socket) -> None:
+        far.settimeout(None)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for end in (near, far):
+            with contextlib.suppress(OSError):  # it may be gone already
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._open.add(end)
-            if self._over:  # it ended at this very moment
-                self.hang_up()
-            answers = threading.Thread(target=self._answers, args=(far, near), name="faulty proxy")
-            requests = threading.Thread(target=self._requests, args=(near, far, answers), name="faulty proxy")
-            self._threads += [answers, requests]
-            answers.start()
-            requests.start()
+            self._open.add(end)
+        if self._over:  # it ended at this very moment
+            self.hang_up()
+        answers = threading.Thread(target=self._answers, args=(far, near), name="faulty proxy")
+        requests = threading.Thread(target=self._requests, args=(near, far, answers), name="faulty proxy")
+        self._threads += [answers, requests]
+        answers.start()
+        requests.start()
 
     def _requests(self, near: socket.socket, far: socket.socket, answers: threading.Thread) -> None:
         with contextlib.suppress(OSError):
