@@ -11,6 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -51,6 +52,10 @@ class Ground(ABC):
     def lead_to(self, *servers: Server) -> None:
         """Makes the way to them."""
         self.proxies = [self.stack.enter_context(FaultyProxy(server.port, server.host)) for server in servers]
+
+    def is_one_of_several(self, server: Server) -> bool:
+        """Whether another one can be asked when this one is gone."""
+        return len(self.servers) > 1
 
     @abstractmethod
     def client(self) -> Any: ...
@@ -127,6 +132,9 @@ class AtConsulCluster(AtConsul):
 
     def asked(self) -> list[Any]:
         return self.cluster.servers
+
+    def is_one_of_several(self, server: Server) -> bool:
+        return server is not self.agent  # behind which nobody else can be reached
 
 
 class AtEtcd(Ground):
@@ -321,13 +329,14 @@ class AsyncFollowing(Part):
 # --- what happens ---------------------------------------------------------------------------------------------
 
 Fault: TypeAlias = Callable[["Soak"], contextlib.AbstractContextManager[object]]
+"""Gives whether somebody can still be reached."""
 
 
 def way(**how: Any) -> Fault:
     """The way to one server, or to all of them, is like this."""
 
     @contextlib.contextmanager
-    def fault(soak: Soak) -> Iterator[None]:
+    def fault(soak: Soak) -> Iterator[bool]:
         proxies = soak.ground.proxies
         chosen = proxies if soak.dice.random() < 0.5 else [soak.dice.choice(proxies)]
         made = {name: value(soak.dice) if name != "spoil" and callable(value) else value for name, value in how.items()}
@@ -336,7 +345,7 @@ def way(**how: Any) -> Fault:
                 stack.enter_context(proxy.way(Way(**made)))
                 if "cut" in made or "spoil" in made:
                     proxy.hang_up()  # what waits would not notice
-            yield
+            yield len(chosen) < len(proxies)
 
     return fault
 
@@ -348,49 +357,36 @@ def hang_up(soak: Soak) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
-def frozen(soak: Soak) -> Iterator[None]:
+def frozen(soak: Soak) -> Iterator[bool]:
     server = soak.dice.choice(soak.ground.servers)
     server.pause()
     try:
-        yield
+        yield soak.ground.is_one_of_several(server)
     finally:
         server.resume()
 
 
 @contextlib.contextmanager
-def killed(soak: Soak) -> Iterator[None]:
+def killed(soak: Soak) -> Iterator[bool]:
     server = soak.dice.choice(soak.ground.servers)
     server.kill()
     try:
-        yield
+        yield soak.ground.is_one_of_several(server)
     finally:
         server.run()
 
 
 @contextlib.contextmanager
-def without_quorum(soak: Soak) -> Iterator[None]:
-    """All servers but one are killed; the only one, where it is alone."""
-    every = soak.ground.servers
-    servers = every[:3] if len(every) > 3 else every  # the fourth is the client agent
-    lost = soak.dice.sample(servers, max(1, len(servers) - 1))
+def without_quorum(soak: Soak) -> Iterator[bool]:
+    """Two of three servers are killed; the only one, where it is alone."""
+    lost = soak.dice.sample(soak.ground.servers[:3], max(1, len(soak.ground.servers[:3]) - 1))
     for server in lost:
         server.kill()
     try:
-        yield
+        yield True
     finally:
-        for server in lost:
-            server.launch()
-        for server in lost:
-            _await(server)
-
-
-def _await(server: Server) -> None:
-    from tests.support.waiting import eventually
-
-    if isinstance(server, ConsulAgent):
-        server.await_ready()
-    else:
-        eventually(server.is_ready, within=60, what="the member is ready")
+        with ThreadPoolExecutor() as together:  # one alone does not become ready
+            list(together.map(lambda server: server.run(), lost))
 
 
 def forgotten(soak: Soak) -> contextlib.AbstractContextManager[object]:
@@ -454,7 +450,8 @@ class Soak:
         begun = time.monotonic()
         place = len(self.history.troubles)
         self.history.troubles.append(Trouble(kind, begun, float("inf")))
-        with FAULTS[kind](self):
+        with FAULTS[kind](self) as in_part:
+            kind += " in part" if in_part else ""
             if self.dice.random() < 0.4:
                 self._replace_one(client)
             time.sleep(max(0.0, begun + seconds - time.monotonic()))  # a fault has no condition: it lasts
