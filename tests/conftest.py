@@ -15,6 +15,7 @@ import trustme
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from tests.faults.scenarios import scenarios_of
 from tests.support.agents import ConsulAgent
 from tests.support.certificates import Authority
 from tests.support.counting import Counting
@@ -33,6 +34,14 @@ settings.load_profile("tests")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Plugin(), "secrets of consul-access")
+    config.addinivalue_line("markers", "scenario(*names): belongs to these of tests/faults/scenarios.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path, name = item.location[0], getattr(item, "originalname", item.name)
+        if names := scenarios_of(path, name):
+            item.add_marker(pytest.mark.scenario(*names))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ from consul_access import (
     EtcdRegistry,
     OutcomeUnknown,
     Repeat,
-    TtlCheck,
 )
 from consul_access.consul import agent
 from tests.support.faulty import FaultyProxy, Way
@@ -196,22 +195,6 @@ def test_an_answer_cut_after_any_number_of_bytes_is_never_taken_for_a_whole_one(
                     except ConnectionLost:
                         refused += 1
     assert refused > 10
-
-
-def test_a_registration_is_restored_over_a_way_that_breaks_after_every_answer_or_two(consul, record_property):
-    """Every connection ends after 700 bytes of the agent's, in the middle of an answer."""
-    from consul_access import ConsulAccess
-    from tests.support.waiting import eventually
-
-    with FaultyProxy(consul.port) as proxy, ConsulAccess(url=proxy.url) as access:
-        with access.registered("orders", "10.0.0.5", 8080, id="orders-1", check=TtlCheck(3)) as keeper:
-            with proxy.way(Way(cut=700)):
-                proxy.hang_up()
-                consul.request("PUT", "/v1/agent/service/deregister/orders-1")
-                eventually(lambda: "orders-1" in consul.read("/v1/agent/services"), within=20)
-            eventually(lambda: keeper.state == "registered", within=20)
-            record_property("re-registrations", keeper.re_registrations)
-        assert consul.read("/v1/agent/services") == {}
 
 
 @pytest.mark.parametrize("place", [5, 60, 300, 700])
