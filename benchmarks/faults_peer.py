@@ -1,4 +1,4 @@
-"""Another client, or ours, in a process of its own: does what it is told, as its documentation says, and tells what came.
+"""Another client, or ours, in a process of its own: does what it is told, and tells what came of it.
 
 Arguments: the client's name, host and port. Orders come as JSON lines; each is answered by one.
 """

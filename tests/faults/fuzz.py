@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         import atheris
     except ImportError:
         version = ".".join(map(str, sys.version_info[:2]))
-        print(f"skipped: there is no atheris for Python {version} on {sys.platform}", file=sys.stderr)
+        sys.stderr.write(f"skipped: there is no atheris for Python {version} on {sys.platform}\n")
         return 0
     logging.disable()  # a bad entry is worth a warning to users; here it is what is wanted
     sys.path.insert(0, str(ROOT))

@@ -72,8 +72,7 @@ def check(decoder: Any, data: bytes) -> None:
     """The result can be looked at, and gives no address that cannot be called."""
     try:
         found = decoder(data)
-    except ConsulAccessError as error:
-        assert str(error)
+    except ConsulAccessError:
         return
     assert repr(found) is not None
     for one in found if isinstance(found, list | tuple) else [found]:
@@ -109,36 +108,79 @@ def test_any_bytes_are_a_value_or_our_error(name, data):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("bomb", [b"[" * 50_000, b'{"a":' * 50_000, b"[" * 5000 + b"]" * 5000, b"9" * 100_000, b"1e999"])
+@pytest.mark.parametrize(
+    "bomb", [b"[" * 50_000, b'{"a":' * 50_000, b"[" * 5000 + b"]" * 5000, b"9" * 100_000, b"1e999"]
+)
 def test_bombs_are_a_value_or_our_error(name, bomb):
     check(DECODERS[name][0], bomb)
 
 
 HEADS = st.sampled_from(
-    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 204 No\r\n", b"HTTP/9 2\r\n"]
+    [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.0 200 OK\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 204 No\r\n",
+        b"HTTP/9 2\r\n",
+    ]
 )
 LINES = st.sampled_from(
     [
-        b"Content-Length: 2\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999999999999\r\n",
-        b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n",
-        b"Upgrade: h2c\r\n", b": \r\n", b"X: \x00\r\n", b" folded\r\n", b"X-Consul-Index: 7\r\n",
+        b"Content-Length: 2",
+        b"Content-Length: 3",
+        b"Content-Length: -1",
+        b"Content-Length: 99999999999999999999",
+        b"Transfer-Encoding: chunked",
+        b"Content-Encoding: gzip",
+        b"Connection: close",
+        b"Connection: upgrade",
+        b"Upgrade: h2c",
+        b": ",
+        b"X: \x00",
+        b" folded",
+        b"X-Consul-Index: 7",
     ]
-)  # fmt: skip
+)
 BODIES = st.sampled_from(
-    [b"[]", b"2\r\n[]\r\n0\r\n\r\n", b"ffffffffffffffff\r\n", b"-1\r\n", b"0\r\n\r\n", b"\x1f\x8b\x08\x00", b"2\r\n[]\r\n", b""]
+    [
+        b"[]",
+        b"2\r\n[]\r\n0\r\n\r\n",
+        b"ffffffffffffffff\r\n",
+        b"-1\r\n",
+        b"0\r\n\r\n",
+        b"\x1f\x8b\x08\x00",
+        b"2\r\n[]\r\n",
+        b"",
+    ]
 ) | st.binary(max_size=20)
 
 
 @given(head=HEADS, lines=st.lists(LINES, max_size=4), body=BODIES)
 @many
 def test_any_answer_on_the_wire_is_an_answer_or_our_error_and_the_same_however_it_is_cut(head, lines, body):
-    check(read_wire, head + b"".join(lines) + b"\r\n" + body)
+    check(read_wire, head + b"".join(b"%s\r\n" % line for line in lines) + b"\r\n" + body)
 
 
 # --- names in URLs --------------------------------------------------------------------------------------------
 
 NAMES = st.text(st.characters(), max_size=12) | st.sampled_from(
-    ["a/b", "../../kv", "a?b=c", "a#b", "%2e%2e", "a%2Fb", "a;b", "a\\b", "ä ö", "☃", "a//b", "/a", "a/../b", "a\nb", "\ud800"]
+    [
+        "a/b",
+        "../../kv",
+        "a?b=c",
+        "a#b",
+        "%2e%2e",
+        "a%2Fb",
+        "a;b",
+        "a\\b",
+        "ä ö",
+        "☃",
+        "a//b",
+        "/a",
+        "a/../b",
+        "a\nb",
+        "\ud800",
+    ]
 )
 CALLS: dict[str, tuple[Any, int]] = {
     "health.instances": (health.instances, 3),

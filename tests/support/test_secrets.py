@@ -75,7 +75,14 @@ pytest_plugins = ["pytester"]
 
 
 def test_a_test_that_writes_a_secret_down_fails(pytester):
-    pytester.makeconftest("from tests.support.secrets import Plugin\ndef pytest_configure(config):\n    config.pluginmanager.register(Plugin())\n")
+    pytester.makeconftest(
+        """
+        from tests.support.secrets import Plugin
+
+        def pytest_configure(config):
+            config.pluginmanager.register(Plugin())
+        """
+    )
     pytester.makepyfile(
         """
         from consul_access import ConsulAccess
