@@ -1,7 +1,8 @@
 """A pytest plugin: fails a test in which a secret is written down, in a log, a warning, an error or on the screen.
 
-Every value that becomes a `SecretStr` is a canary from then on, unless it is such a word as a test's text may have
-anyway. Records below the logger's level are looked at as well.
+Every value that becomes a `SecretStr` is a canary until the end of its test, unless it is such a word as a text may
+have anyway; fakes make the same ids in each test, and what is a token in one is a name in another. Records below the
+logger's level are looked at as well.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Plugin:
         if leaked := self.secrets.leaked():
             report.outcome = "failed"
             report.longrepr = "a secret was written down\n" + "\n".join(leaked)
+        if report.when == "teardown":
+            self.secrets.canaries.clear()
         return report
 
     @pytest.hookimpl
