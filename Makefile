@@ -2,7 +2,8 @@
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make chart     the values in deploy/helm rendered with the chart in the folder CONSUL_CHART
-# make soak      50,000 random operations on the fake and a real agent
+# make faults    every fault by its name, ours and others'       make fuzz     bytes that no decoder was made for
+# make soak      50,000 random operations on the fakes and real servers, and random faults for an hour (SECONDS=, SEED=)
 # make screenshots   the pictures of docs/observability.md, from a run of two minutes beside a real Prometheus
 #
 # All of them set themselves up: a virtual environment in .venv, and for tests a real Consul in the user's cache folder.
@@ -13,7 +14,7 @@ PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Four at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
 SOURCES := consul_access tests tools docs examples benchmarks
 
-.PHONY: demo test lint types faces check-faces pytest docs bench chart compat soak screenshots clean
+.PHONY: demo test lint types faces check-faces pytest docs bench chart faults fuzz compat soak screenshots clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -43,6 +44,15 @@ chart: .venv/dev
 
 soak: .venv/dev
 	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py tests/conformance/test_etcd_differential.py
+	CONSUL_ACCESS_SOAK_SECONDS=$(or $(SECONDS),3600) CONSUL_ACCESS_SOAK_SEED=$(SEED) \
+		$(BIN)/python -m pytest -q tests/faults/test_soak.py -k hour
+
+faults: .venv/bench
+	$(BIN)/python benchmarks/faults.py --write
+
+fuzz: .venv/fuzz/made
+	CONSUL_ACCESS_FUZZ=50 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py
+	$(BIN)/python tests/faults/fuzz.py -max_total_time=$(or $(SECONDS),300) -timeout=20
 
 docs: .venv/dev
 	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
@@ -87,6 +97,10 @@ clean:
 	.venv/compat/$*/bin/python -m pip install -q --upgrade pip
 	.venv/compat/$*/bin/python -m pip install -q -e . --group compat "protobuf==$*"
 	touch $@
+
+.venv/fuzz/made: .venv/dev
+	$(BIN)/python -m pip install -q --group fuzz
+	mkdir -p $(@D) && touch $@
 
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench

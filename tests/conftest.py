@@ -15,12 +15,14 @@ import trustme
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from tests.faults.scenarios import scenarios_of
 from tests.support.agents import ConsulAgent
 from tests.support.certificates import Authority
 from tests.support.counting import Counting
 from tests.support.etcd import OLDER, RELEASES, EtcdCluster, EtcdServer
 from tests.support.faces import Face
 from tests.support.scripted import ScriptedServer
+from tests.support.secrets import Plugin
 from tools.ports import free_ports
 
 set_hypothesis_home_dir(Path(__file__).parent.parent / ".venv" / "hypothesis")  # beside all else that can be deleted
@@ -28,6 +30,18 @@ settings.register_profile(
     "tests", deadline=None, database=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Plugin(), "secrets of consul-access")
+    config.addinivalue_line("markers", "scenario(*names): belongs to these of tests/faults/scenarios.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path, name = item.location[0], getattr(item, "originalname", item.name)
+        if names := scenarios_of(path, name):
+            item.add_marker(pytest.mark.scenario(*names))
 
 
 @pytest.fixture(autouse=True)

@@ -391,6 +391,7 @@ class Carrier:
             sock = self._connect(target, deadline)
             if target.tls:
                 sock = self._secure(sock, target, deadline)
+            return self._made(sock)
         except TimeoutError as error:
             raise Broken(ConnectFailed(f"no connection within {limits.connect:g} s"), sent=False) from error
         except socket.gaierror as error:
@@ -400,7 +401,14 @@ class Carrier:
             raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(error)})"), sent=False) from error
         except OSError as error:
             raise Broken(ConnectFailed(f"no connection ({_reason(error)})"), sent=False) from error
-        return _Connection(sock, generation=self._generation, max_bytes=self._max_bytes)
+
+    def _made(self, sock: socket.socket) -> _Connection:
+        """The connection; its other end may be gone before it could be asked for its address."""
+        try:
+            return _Connection(sock, generation=self._generation, max_bytes=self._max_bytes)
+        except BaseException:
+            sock.close()
+            raise
 
     def _connect(self, target: Target, deadline: float) -> socket.socket:
         """Tries the addresses of the target's host in turn, each with a fair share of the time left."""

@@ -116,14 +116,14 @@ def _kept_alive(answer: dict[str, Any]) -> int | None:
 
 
 def _all_kept_alive(reply: Reply) -> dict[int, int | None]:
-    found: dict[int, int | None] = {}
-    for line in filter(bytes.strip, reply.body.split(b"\n")):
-        answer = read_object(replace(reply, body=line), lambda one: one)
+    def read(answer: dict[str, Any]) -> tuple[int, int | None]:
         if "error" in answer:
             text, code = texts.fault_of(answer)
             raise texts.meaning_of(text, code).error(text, status=reply.status)
-        found[int(answer["result"]["ID"])] = _kept_alive(answer)
-    return found
+        return int(answer["result"]["ID"]), _kept_alive(answer)
+
+    lines = filter(bytes.strip, reply.body.split(b"\n"))
+    return dict(read_object(replace(reply, body=line), read) for line in lines)
 
 
 def _time_to_live(answer: dict[str, Any]) -> TimeToLive | None:
