@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from consul_access.errors import ConsulAccessError
 
-__all__ = ["Exchange", "Hook"]
+__all__ = ["Exchange", "Hook", "masked"]
+
+_SECRET = re.compile(r"(?<=[?&]token=)[^&\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Exchange:
     Args:
         operation: the call's name, such as `health.service`.
         method: GET or PUT.
-        path: path and query as sent.
+        path: path and query as sent, but for the value of a `token=` in it.
         address: the server, as `host:port` or `unix:///path`.
         status: the HTTP status, or None when no answer came.
         elapsed: seconds this attempt took.
@@ -43,3 +46,8 @@ class Exchange:
 
 Hook: TypeAlias = Callable[[Exchange], None]
 """Called after every exchange, in the thread or task that made it; it should return at once."""
+
+
+def masked(text: str) -> str:
+    """The text without the value of a `token=` in a query: calls of other origin may have one there."""
+    return _SECRET.sub("REDACTED", text) if "token=" in text else text

@@ -25,7 +25,7 @@ from consul_access.errors import (
     PoolExhausted,
     TokenUnknown,
 )
-from consul_access.hooks import Exchange, Hook
+from consul_access.hooks import Exchange, Hook, masked
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
@@ -404,7 +404,7 @@ class AsyncTransport:
         exchange = Exchange(
             call.name,
             call.method,
-            self._scoped(call),
+            masked(self._scoped(call)),
             str(target),
             status,
             elapsed,

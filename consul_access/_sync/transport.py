@@ -26,7 +26,7 @@ from consul_access.errors import (
     PoolExhausted,
     TokenUnknown,
 )
-from consul_access.hooks import Exchange, Hook
+from consul_access.hooks import Exchange, Hook, masked
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
@@ -403,7 +403,7 @@ class Transport:
         exchange = Exchange(
             call.name,
             call.method,
-            self._scoped(call),
+            masked(self._scoped(call)),
             str(target),
             status,
             elapsed,

@@ -7,12 +7,12 @@ more than a call that does nothing. Names follow the semantic conventions for HT
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from consul_access._version import __version__
+from consul_access.hooks import masked
 from consul_access.integrations import _metrics as metrics
 from consul_access.integrations._missing import missing
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry"]
 
 SCOPE: Final = "consul_access"
-_SECRET = re.compile(r"(?<=[?&]token=)[^&]*")
 """This library sends tokens in headers only; somebody's own `Call` may not."""
 
 
@@ -109,7 +108,7 @@ class Telemetry(metrics.Observing):
         ended = time.time_ns()
         told = attributes | {
             metrics.METHOD: exchange.method,
-            "url.full": _SECRET.sub("REDACTED", f"{exchange.server}{exchange.path}"),
+            "url.full": f"{exchange.server}{exchange.path}",
         }
         if exchange.attempt > 1:
             told["http.request.resend_count"] = exchange.attempt - 1
@@ -121,7 +120,7 @@ class Telemetry(metrics.Observing):
             start_time=ended - int(exchange.elapsed * 1e9),
         )
         if exchange.error is not None:
-            span.set_status(Status(StatusCode.ERROR, _SECRET.sub("REDACTED", str(exchange.error))))
+            span.set_status(Status(StatusCode.ERROR, masked(str(exchange.error))))
         span.end(ended)
 
 

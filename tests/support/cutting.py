@@ -43,15 +43,24 @@ class CuttingProxy:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open += [near, far]
+            broken = threading.Event()
             for source, sink in ((near, far), (far, near)):
-                thread = threading.Thread(target=self._pass, args=(source, sink, near, far))
+                thread = threading.Thread(target=self._pass, args=(source, sink, near, far, broken))
                 self._threads.append(thread)
                 thread.start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, near: socket.socket, far: socket.socket) -> None:
+    def _pass(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        near: socket.socket,
+        far: socket.socket,
+        broken: threading.Event,
+    ) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+            while (data := source.recv(65536)) and not broken.is_set():  # an answer may be quicker than the reset
                 if not self.has_cut and len(data) >= self._left:
+                    broken.set()
                     self.has_cut = True
                     sink.sendall(data[: self._left])
                     near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)

@@ -28,6 +28,7 @@ from consul_access import (
 )
 from consul_access.testing import AsyncMemoryRegistry, FakeConsul, MemoryRegistry
 from tests.support.faces import Awaited
+from tests.support.waiting import eventually
 
 
 class Pair:
@@ -256,7 +257,7 @@ def test_it_opens_no_socket_and_leaves_no_thread_behind(monkeypatch):
         resolver = stack.enter_context(registry.resolver("orders"))
         resolver.wait_ready()
         assert resolver.pick().address == ("10.0.0.5", 8080)
-    assert set(threading.enumerate()) <= before
+    eventually(lambda: set(threading.enumerate()) <= before, within=5, what="all threads have ended")
 
 
 def test_it_costs_next_to_nothing(record_property):
