@@ -14,15 +14,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from consul_access._pairs.tasks import Bell, Later, Worker
+from consul_access.rules.pulsing import LINGER, is_late, patience, reach
 
 __all__ = ["AsyncPulse", "AsyncStay"]
-
-SLACK = 0.1
-"""The part of a heartbeat's interval by which a step may come early, to be made in a row with others."""
-LONGEST_SLACK = 0.5
-"""Seconds."""
-LINGER = 5.0
-"""Seconds for which the worker waits for somebody to serve."""
 
 Serve = Callable[[float], "Later[float | None]"]
 """Does what is due by then, in monotonic time; says when to come again, or None for never."""
@@ -123,7 +117,7 @@ class _AsyncRound:
             self._alert.ring()
 
     async def _serve(self) -> None:
-        until = time.monotonic() + min(LONGEST_SLACK, SLACK * self._interval)
+        until = reach(time.monotonic(), self._interval)
         while self._due and self._due[0][0] <= until:
             _, _, stay = heappop(self._due)
             again = None if stay.serve is None else await stay.serve(until)
@@ -135,16 +129,13 @@ class _AsyncRound:
         rung = 0
         while not self._ended:
             await self._alert.wait(rung, self._patience())
-            rung, late = self._alert.rung, time.monotonic() - self._interval
+            rung, now = self._alert.rung, time.monotonic()
             for due, _, stay in list(self._due):
-                if due <= late:
+                if is_late(due, self._interval, now):
                     stay.help_yourself()
         for _, _, stay in list(self._due):  # who has joined at the last moment
             stay.help_yourself()
 
     def _patience(self) -> float:
-        """Seconds until the first may be late."""
-        now = time.monotonic()
         first = self._due[:1]  # a copy: the pulse takes from it
-        earliest = first[0][0] if first else now
-        return max(0.05, min(LINGER, earliest + self._interval - now))
+        return patience(first[0][0] if first else None, self._interval, time.monotonic())

@@ -12,6 +12,7 @@ from consul_access._pairs.tasks import Later
 from consul_access.errors import ConsulAccessError, PermissionDenied
 from consul_access.models.address import Target
 from consul_access.models.filters import quoted
+from consul_access.rules.addressing import servers_with
 
 if TYPE_CHECKING:
     from consul_access._async.announcing import AsyncAnnouncing
@@ -69,5 +70,4 @@ class AsyncWhereabouts:
         if agent.unix_path is not None:
             return 0
         peers = await self.access.send(consul.status.peers(), target=agent, within=within)
-        hosts = {peer.rpartition(":")[0].strip("[]") for peer in peers}
-        return len(peers) if len(peers) > 1 and (agent.ip or agent.address.host) in hosts else 0
+        return servers_with({agent.ip or agent.address.host}, peers) if len(peers) > 1 else 0

@@ -17,7 +17,7 @@ from consul_access._async.key_watching import AsyncKeyWatch
 from consul_access._async.keys import AsyncKeyReader
 from consul_access._live.making import for_tasks
 from consul_access._live.question import Known, Listener
-from consul_access._live.reading import Key, Snapping
+from consul_access._live.reading import Key, OfInstances, Snapping
 from consul_access._pairs.tasks import Bell
 from consul_access.errors import BadAnswer, ClientClosed, ConsulAccessError, Unavailable
 from consul_access.etcd import kv
@@ -47,7 +47,7 @@ IDLE: Final = 30.0
 DOUBTFUL: Final = "the list vanished when etcd's store went back in time: lost by the servers, more likely than true"
 
 
-class KeyedReading:
+class KeyedReading(OfInstances):
     """The instances of a service that a selection chooses.
 
     Args:
@@ -67,24 +67,8 @@ class KeyedReading:
         """What it amounts to now."""
         return self._selection.of_these(held.instances(self.subject))
 
-    def value(self, snapshot: ServiceSnapshot) -> tuple[ServiceInstance, ...]:
-        return snapshot.instances
-
     def same(self, before: tuple[ServiceInstance, ...], after: tuple[ServiceInstance, ...]) -> bool:
         return before == after or (len(before) == len(after) and not difference(before, after))
-
-    def confirmed(
-        self, value: tuple[ServiceInstance, ...], index: int | None, answered_at: float, *, shared: bool, reason: str
-    ) -> ServiceSnapshot:
-        return ServiceSnapshot(
-            service=self.subject,
-            instances=value,
-            index=index,
-            source="live",
-            answered_at=answered_at,
-            shared=shared,
-            reason=reason,
-        )
 
 
 class KeyedHub:

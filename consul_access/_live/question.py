@@ -16,7 +16,7 @@ from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError
 from consul_access.models.meta import QueryMeta, number
 from consul_access.rules.blocking import Ask, BlockingQuery, silence_allowed
-from consul_access.rules.guarding import Guard, Verdict
+from consul_access.rules.guarding import Guard, Verdict, may_be_another
 from consul_access.wire import WireAnswer
 
 __all__ = ["Driver", "Known", "Listener", "Question"]
@@ -182,7 +182,7 @@ class Question(Known):
         if not self.calm or answer.status != 200:
             return
         index = number(answer.headers.first(b"X-Consul-Index"))
-        if not index or index < self.believed_index:
+        if may_be_another(index, self.believed_index):
             return
         try:
             value = self.reading.read_at_once(answer)
@@ -199,7 +199,7 @@ class Question(Known):
         """What to do with an answer."""
         index = QueryMeta(reply.headers).index
         # After an outage it may be another registry that answers, with whatever index.
-        restarted = not index or index < self.believed_index or self.rule.is_failing or self.guard.is_holding
+        restarted = may_be_another(index, self.believed_index) or self.rule.is_failing or self.guard.is_holding
         before = len(self.reading.value(self.latest))
         return self.guard.judge(before, len(value), restarted=restarted, confirmed=confirmed, now=time.monotonic())
 

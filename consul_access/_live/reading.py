@@ -19,7 +19,7 @@ from consul_access.rules.comparing import difference
 from consul_access.rules.filtering import admits, asked_of_agent
 from consul_access.wire import WireAnswer
 
-__all__ = ["InstancesReading", "Key", "Reading", "ServicesReading", "Snapping"]
+__all__ = ["InstancesReading", "Key", "OfInstances", "Reading", "ServicesReading", "Snapping"]
 
 S = TypeVar("S", ServiceSnapshot, ServicesSnapshot)
 
@@ -70,7 +70,31 @@ class Reading(Snapping[S], Protocol):
         ...
 
 
-class InstancesReading:
+class OfInstances:
+    """What snapshots of instances have in common, whatever the registry."""
+
+    __slots__ = ()
+
+    blank: ServiceSnapshot
+
+    def value(self, snapshot: ServiceSnapshot) -> tuple[ServiceInstance, ...]:
+        return snapshot.instances
+
+    def confirmed(
+        self, value: tuple[ServiceInstance, ...], index: int | None, answered_at: float, *, shared: bool, reason: str
+    ) -> ServiceSnapshot:
+        return ServiceSnapshot(
+            service=self.blank.service,
+            instances=value,
+            index=index,
+            source="live",
+            answered_at=answered_at,
+            shared=shared,
+            reason=reason,
+        )
+
+
+class InstancesReading(OfInstances):
     """The instances of a service.
 
     Args:
@@ -116,28 +140,12 @@ class InstancesReading:
             found = _exhausted(self._reader.read(Reply(200, answer.headers, answer.body)))
         return found if self._policy is None else self._admitted(self._policy, found)
 
-    def value(self, snapshot: ServiceSnapshot) -> tuple[ServiceInstance, ...]:
-        return snapshot.instances
-
     def same(self, before: tuple[ServiceInstance, ...], after: tuple[ServiceInstance, ...]) -> bool:
         if before is after or before == after:
             return True
         if self._sorted or len(before) != len(after) or len(before) < 2:
             return False
         return not difference(before, after)  # servers promise no order, unless one was asked for
-
-    def confirmed(
-        self, value: tuple[ServiceInstance, ...], index: int | None, answered_at: float, *, shared: bool, reason: str
-    ) -> ServiceSnapshot:
-        return ServiceSnapshot(
-            service=self.blank.service,
-            instances=value,
-            index=index,
-            source="live",
-            answered_at=answered_at,
-            shared=shared,
-            reason=reason,
-        )
 
 
 class ServicesReading:

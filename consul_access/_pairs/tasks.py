@@ -134,6 +134,8 @@ class _Feeding:
         return min(self._since + self._silence, self._deadline)
 
     def _arrived(self) -> None:
+        if self._ended.done():  # whoever waits has not had his turn yet
+            return
         try:
             if self._take(self._sock.recv(CHUNK)):
                 self._end(None)
@@ -152,7 +154,6 @@ class _Feeding:
             self._end(TimeoutError())
 
     def _end(self, error: Exception | None) -> None:
-        self._loop.remove_reader(self._sock)
         if self._ended.done():
             return
         if error is None:

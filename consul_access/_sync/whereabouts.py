@@ -13,6 +13,7 @@ from consul_access._sync.place import HANGING
 from consul_access.errors import ConsulAccessError, PermissionDenied
 from consul_access.models.address import Target
 from consul_access.models.filters import quoted
+from consul_access.rules.addressing import servers_with
 
 if TYPE_CHECKING:
     from consul_access._sync.announcing import Announcing
@@ -70,5 +71,4 @@ class Whereabouts:
         if agent.unix_path is not None:
             return 0
         peers = self.access.send(consul.status.peers(), target=agent, within=within)
-        hosts = {peer.rpartition(":")[0].strip("[]") for peer in peers}
-        return len(peers) if len(peers) > 1 and (agent.ip or agent.address.host) in hosts else 0
+        return servers_with({agent.ip or agent.address.host}, peers) if len(peers) > 1 else 0

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
 
-__all__ = ["environment_meta", "host_label", "instance_id", "own_address"]
+__all__ = ["environment_meta", "host_label", "instance_id", "own_address", "servers_with"]
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def servers_with(addresses: Container[str], peers: Sequence[str]) -> int:
+    """How many servers there are, if one of the addresses is that of a server and not of an agent of its own; else 0.
+
+    Args:
+        addresses: of whoever was asked, without a port.
+        peers: the servers' addresses, as `/v1/status/peers` gives them (`10.0.0.1:8300`, `[::1]:8300`).
+    """
+    is_one = any(peer.rpartition(":")[0].strip("[]") in addresses for peer in peers)
+    return len(peers) if is_one else 0
 
 
 def own_address(

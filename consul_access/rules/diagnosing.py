@@ -13,6 +13,7 @@ from consul_access.models.catalog import AgentInfo, Node
 from consul_access.models.explanation import Severity
 from consul_access.models.external import SYNTHETIC_NODE
 from consul_access.models.rights import Right
+from consul_access.rules.addressing import servers_with
 from consul_access.rules.remarks import ModeVerdict, Remark, RemarkCode
 from consul_access.rules.versions import Version
 
@@ -103,8 +104,7 @@ class ConsulFacts:
         """How many servers there are, if the address is that of one of them, and not of an agent of its own; else 0."""
         if isinstance(self.peers, ConsulAccessError):
             return 0
-        hosts = {peer.rpartition(":")[0].strip("[]") for peer in self.peers}
-        return len(self.peers) if hosts & {self.target.ip or self.target.address.host, *self.ips} else 0
+        return servers_with({self.target.ip or self.target.address.host, *self.ips}, self.peers)
 
     def may(self, resource: str, access: str) -> bool | None:
         """Whether the token may do that; None when nobody could say."""

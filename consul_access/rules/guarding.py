@@ -11,12 +11,24 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-__all__ = ["GRACE", "Guard", "Verdict"]
+__all__ = ["GRACE", "Guard", "Verdict", "may_be_another"]
 
 GRACE: Final = 120.0
 """Seconds for which a list is kept that vanished together with the index it had."""
 REMAINS: Final = 0.15
 """A list that keeps less than this share of its length, while the index goes back, has not shrunk but been lost."""
+
+
+def may_be_another(index: int | None, believed: int) -> bool:
+    """Whether it may be another registry that answers, or one that was restored.
+
+    Args:
+        index: the answer's index; None when it has none that can be read.
+        believed: the index of the last answer that was believed.
+
+    An answer with entries of which this is not so, and before which all was well, is believed whatever it says.
+    """
+    return not index or index < believed
 
 
 class Verdict(Enum):

@@ -16,10 +16,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
-import anyio
 import pytest
 
 from consul_access.errors import InvalidInput, NoInstances, NotReady
@@ -36,6 +34,7 @@ from consul_access.registry import (
     WatchHandle,
 )
 from consul_access.rules.keeping import KeeperEvent, KeeperState
+from consul_access.testing.stories import AwaitedBase, rest, tell
 
 __all__ = ["Backend", "RegistryContract"]
 
@@ -416,16 +415,7 @@ class _Teller:
 
     def tell(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs it to its end."""
-        if self.is_async:
-            anyio.run(story, backend=self._face)
-            return
-        telling = story()
-        try:
-            telling.send(None)
-        except StopIteration:
-            return
-        telling.close()
-        raise AssertionError("a client for threads has nothing to await")
+        tell(self._face, story)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:
@@ -439,10 +429,7 @@ class _Teller:
 
     async def sleep(self, seconds: float) -> None:
         """Lets everything else go on for so long."""
-        if self.is_async:
-            await anyio.sleep(seconds)
-        else:
-            time.sleep(seconds)  # noqa: ASYNC251 - there is no loop on this face
+        await rest(self._face, seconds)
 
     async def eventually(self, condition: Callable[[], bool], within: float = 10.0) -> None:
         """Waits until it is true."""
@@ -452,14 +439,14 @@ class _Teller:
             await self.sleep(0.01)
 
 
-class _Awaited:
+class _Awaited(AwaitedBase):
     """Something of the face for threads, with methods that can be awaited."""
 
     _MAKING = frozenset({"registered", "resolver", "watch"})
     """What is not awaited on the other face either, and gives something with methods that are."""
 
     def __init__(self, inner: Any, *, plain: frozenset[str] = frozenset()) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._plain = plain
 
     def __getattr__(self, name: str) -> Any:
@@ -475,24 +462,6 @@ class _Awaited:
             return _Awaited(made) if isinstance(made, RegistrationHandle) else made
 
         return method
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return next(self._inner)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        self._inner.__enter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._inner.__exit__(kind, error, traceback)
 
 
 def _unwrapped(value: Any) -> Any:

@@ -20,7 +20,6 @@ import trustme
 from consul_access import (
     AnswerTooLarge,
     BadAnswer,
-    Call,
     ConnectFailed,
     ConnectionLost,
     ConsulAccess,
@@ -31,10 +30,10 @@ from consul_access import (
     NoInstances,
     OutcomeUnknown,
     RateLimited,
-    Repeat,
     TlsError,
     UnexpectedRedirect,
 )
+from tests.support.calls import COMPARE_AND_SET
 from tests.support.faces import Awaited
 from tests.support.scripted import (
     answer,
@@ -60,15 +59,6 @@ def entry(port: object = 8080, address: object = "10.0.0.5", identity: str = "we
 
 
 ONE = json.dumps([entry()]).encode()
-CAS = Call(
-    name="test.cas",
-    method="PUT",
-    path="/v1/kv/x",
-    query=(("cas", "0"),),
-    body=b"1",
-    repeat=Repeat.NEVER,
-    read=lambda reply: reply.text,
-)
 
 
 def peak_memory() -> int:
@@ -313,7 +303,7 @@ def test_f18_a_write_that_must_not_be_repeated_is_sent_once(face, scripted):
     async def story():
         async with face.access(url=server.url) as access:
             with pytest.raises(OutcomeUnknown) as caught:
-                await access.send(CAS)
+                await access.send(COMPARE_AND_SET)
             assert not caught.value.repeatable
 
     face.run(story)
@@ -325,7 +315,7 @@ def test_f18_a_write_that_was_certainly_not_applied_is_repeated(face, scripted):
 
     async def story():
         async with face.access(url=server.url) as access:
-            assert await access.send(CAS) == "true"
+            assert await access.send(COMPARE_AND_SET) == "true"
 
     face.run(story)
     assert len(server.requests) == 2

@@ -8,15 +8,14 @@ import ssl
 import pytest
 
 from consul_access import (
-    Call,
     ConnectionLost,
     ConsulAccessError,
     DeadlineExceeded,
     EtcdRegistry,
     OutcomeUnknown,
-    Repeat,
 )
 from consul_access.consul import agent
+from tests.support.calls import COMPARE_AND_SET
 from tests.support.faulty import FaultyProxy, Way
 from tests.support.scripted import answer, garbage, never, reset, truncate
 
@@ -42,18 +41,6 @@ POINTS = {
     "within the body": truncate(LIST),
     "without a word": garbage(b""),
 }
-
-
-def compare_and_set() -> Call[str]:
-    return Call(
-        name="kv.cas",
-        method="PUT",
-        path="/v1/kv/x",
-        query=(("cas", "0"),),
-        body=b"1",
-        repeat=Repeat.NEVER,
-        read=lambda reply: reply.text,
-    )
 
 
 READS = {
@@ -106,7 +93,7 @@ def test_a_write_that_must_not_happen_twice_is_sent_once_wherever_it_broke(face,
     async def story():
         async with face.access(url=server.url) as access:
             with pytest.raises(OutcomeUnknown) as caught:
-                await access.send(compare_and_set())
+                await access.send(COMPARE_AND_SET)
             assert not caught.value.repeatable
 
     face.run(story)
@@ -118,7 +105,7 @@ def test_a_write_that_must_not_happen_twice_is_repeated_when_it_was_not_sent(fac
 
     async def story():
         async with face.access(addresses=[f"127.0.0.1:{free_port}", server.address]) as access:
-            assert await access.send(compare_and_set()) == "true"
+            assert await access.send(COMPARE_AND_SET) == "true"
 
     face.run(story)
     assert len(server.requests) == 1
@@ -170,7 +157,7 @@ def test_silence_ends_a_read_at_its_deadline_and_a_write_with_its_outcome_unknow
             with pytest.raises(DeadlineExceeded):
                 await access.instances("web")
             with pytest.raises(OutcomeUnknown):
-                await access.send(compare_and_set())
+                await access.send(COMPARE_AND_SET)
 
     face.run(story)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consul_access.errors import InvalidInput
 from consul_access.models import inputs
-from consul_access.rules.addressing import environment_meta, host_label, instance_id, own_address
+from consul_access.rules.addressing import environment_meta, host_label, instance_id, own_address, servers_with
 
 BOTH = {"CONSUL_ACCESS_ADVERTISE": "10.0.0.2", "POD_IP": "10.0.0.3"}
 
@@ -127,3 +127,14 @@ def test_the_way_to_the_agent_never_gives_a_loopback_address(source: Any) -> Non
         return
     assert found is not None
     assert not ipaddress.ip_address(found).is_loopback
+
+
+hosts = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+
+
+@given(st.lists(hosts, min_size=1, max_size=7, unique=True), st.data())
+def test_a_server_is_told_from_an_agent_by_the_servers_addresses(servers, data):
+    peers = [f"[{host}]:8300" if ":" in host else f"{host}:8300" for host in servers]
+    asked = data.draw(st.one_of(hosts, st.sampled_from(servers)))
+    assert servers_with({asked}, peers) == (len(servers) if asked in servers else 0)
+    assert servers_with(set(), peers) == servers_with({asked}, []) == 0

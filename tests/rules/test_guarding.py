@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consul_access.rules.guarding import GRACE, Guard, Verdict
+from consul_access.rules.guarding import GRACE, Guard, Verdict, may_be_another
 
 lengths = st.integers(0, 10_000)
 
@@ -59,3 +59,19 @@ def test_a_list_that_comes_back_ends_the_doubt_and_the_next_loss_has_its_own_gra
 @given(lengths)
 def test_nothing_was_known_so_nothing_is_doubted(after):
     assert Guard().judge(0, after, restarted=True, confirmed=False, now=0.0) is Verdict.BELIEVE
+
+
+@given(lengths, st.integers(1, 10_000), st.integers(0, 2**40), st.one_of(st.none(), st.integers(0, 2**40)))
+def test_news_after_which_nobody_is_asked_is_news_that_the_guard_would_have_believed(before, after, believed, index):
+    """What is taken over on arrival is never what would have been confirmed or held back."""
+    restarted = may_be_another(index, believed)
+    guard = Guard()
+    verdict = guard.judge(before, after, restarted=restarted, confirmed=False, now=0.0)
+    assert restarted or verdict is Verdict.BELIEVE
+    assert not guard.is_holding
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**40))
+def test_only_an_index_that_does_not_go_back_speaks_for_the_same_registry(believed, index):
+    assert may_be_another(index, believed) is (index == 0 or index < believed)
+    assert may_be_another(None, believed)

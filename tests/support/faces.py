@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import anyio
 import httpx
 
 from consul_access import (
@@ -28,6 +27,7 @@ from consul_access import (
     Registration,
     Resolver,
 )
+from consul_access.testing.stories import AwaitedBase, rest, tell
 
 T = TypeVar("T")
 
@@ -44,16 +44,7 @@ class Face:
 
     def run(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs a story to its end."""
-        if self.is_async:
-            anyio.run(story, backend=self.name)
-            return
-        telling = story()
-        try:
-            telling.send(None)
-        except StopIteration:
-            return
-        telling.close()
-        raise AssertionError("a client for threads has nothing to wait for")
+        tell(self.name, story)
 
     @asynccontextmanager
     async def access(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
@@ -83,10 +74,7 @@ class Face:
 
     async def sleep(self, seconds: float) -> None:
         """Lets everything else go on for so long."""
-        if self.is_async:
-            await anyio.sleep(seconds)
-        else:
-            time.sleep(seconds)  # noqa: ASYNC251 - there is no loop on this face
+        await rest(self.name, seconds)
 
     async def eventually(self, condition: Callable[[], T], within: float = 10.0, what: str = "") -> tuple[T, float]:
         """What the condition answers as soon as that is true, and after how many seconds that was."""
@@ -102,7 +90,7 @@ class Face:
         return httpx.MockTransport(handler)
 
 
-class Awaited:
+class Awaited(AwaitedBase):
     """A thing of the threads' face with methods that can be awaited."""
 
     plain = frozenset({"approve", "on_ejection", "on_exchange", "on_keeper_event", "on_pick"})
@@ -111,7 +99,7 @@ class Awaited:
     """Methods that are not awaited, and give something with methods that are."""
 
     def __init__(self, inner: Any) -> None:
-        self._inner = inner
+        super().__init__(inner)
         if isinstance(inner, Resolver):
             self.plain = frozenset({"pick", "instances", "snapshot", "started", "report"})
 
@@ -134,22 +122,6 @@ class Awaited:
 
     def __repr__(self) -> str:
         return repr(self._inner)
-
-    def __aiter__(self) -> Awaited:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return next(self._inner)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Awaited:
-        self._inner.__enter__()
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        self._inner.__exit__(*error)
 
 
 def wrapped(result: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -16,7 +16,7 @@ from consul_access.testing.common.course import AgentDown, Course
 from consul_access.testing.common.exchange import Answer, Live, Request
 
 if TYPE_CHECKING:
-    from consul_access.testing.common.fake import Fake
+    from consul_access.testing.common.fake import Fake, Shared
 
 __all__ = ["FakeTransport"]
 
@@ -71,11 +71,7 @@ class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def _wait(self, course: Course) -> Answer:
         shared = self._fake.shared
         while True:
-            woken = anyio.Event()
-            waker = _from_any_thread(woken.set)
-            with shared.changed:
-                shared.wakers.add(waker)
-            try:
+            with _changing(shared) as changed:
                 answer = course.look()
                 if answer is not None:
                     await anyio.lowlevel.checkpoint()
@@ -84,10 +80,7 @@ class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
                     continue
                 pause = course.pause() if shared.clock.passes_by_itself else None
                 with anyio.move_on_after(pause):
-                    await woken.wait()
-            finally:
-                with shared.changed:
-                    shared.wakers.discard(waker)
+                    await changed.wait()
 
 
 class _Lines(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -153,19 +146,12 @@ class _Lines(httpx.SyncByteStream, httpx.AsyncByteStream):
         shared = self._fake.shared
         quiet = time.monotonic()
         while True:
-            woken = anyio.Event()
-            waker = _from_any_thread(woken.set)
-            with shared.changed:
-                shared.wakers.add(waker)
-            try:
+            with _changing(shared) as changed:
                 data = self._next()
                 if data == b"" and time.monotonic() - quiet < TICK:
                     with anyio.move_on_after(self._pause()):
-                        await woken.wait()
+                        await changed.wait()
                     continue
-            finally:
-                with shared.changed:
-                    shared.wakers.discard(waker)
             if data is None:
                 return
             await anyio.lowlevel.checkpoint()
@@ -185,6 +171,20 @@ class _Lines(httpx.SyncByteStream, httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Ends it."""
         self.close()
+
+
+@contextmanager
+def _changing(shared: Shared[Any]) -> Iterator[anyio.Event]:
+    """Set when something has changed since the beginning of the block, whichever thread did that."""
+    woken = anyio.Event()
+    waker = _from_any_thread(woken.set)
+    with shared.changed:
+        shared.wakers.add(waker)
+    try:
+        yield woken
+    finally:
+        with shared.changed:
+            shared.wakers.discard(waker)
 
 
 def _from_any_thread(call: Callable[[], object]) -> Callable[[], None]:
