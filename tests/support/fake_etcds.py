@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from consul_access.testing import FakeEtcd
 from tests.support.etcd import NEWER, OLDER, ROOT_PASSWORD, EtcdServer
+from tests.support.fakes import Served
 
 GATEWAYS = {OLDER: 1, NEWER: 2}
 """The generation of the gateway that the real server of a release has."""
 
 
-class FakeEtcdServer(EtcdServer):
+class FakeEtcdServer(Served, EtcdServer):
     """A fake, ready to be used when the block begins.
 
     Args:
@@ -44,12 +43,6 @@ class FakeEtcdServer(EtcdServer):
         self.fake.faults.end_streams()
         self.fake.kill()
 
-    def pause(self) -> None:
-        self.fake.faults.freeze()
-
-    def resume(self) -> None:
-        self.fake.faults.heal()
-
     def outlast_tokens(self, user: str, password: str) -> None:
         assert self.token_ttl is not None
         time.sleep(self.token_ttl + 0.5)
@@ -59,12 +52,3 @@ class FakeEtcdServer(EtcdServer):
         for name, (password, prefix) in users.items():
             self.fake.add_user(name, password, prefix=prefix)
         self._root_token = self.token("root", ROOT_PASSWORD)
-
-    def __enter__(self) -> Self:
-        self.served.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.fake.close()

@@ -6,12 +6,34 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from consul_access.testing import FakeConsul
+from consul_access.testing import FakeConsul, FakeEtcd, FakeServer
 from tests.support.agents import MASTER_TOKEN
 from tests.support.asking import Asking
 
 
-class FakeAgent(Asking):
+class Served:
+    """A fake on a port, within the block."""
+
+    fake: FakeConsul | FakeEtcd
+    served: FakeServer
+
+    def pause(self) -> None:
+        self.fake.faults.freeze()
+
+    def resume(self) -> None:
+        self.fake.faults.heal()
+
+    def __enter__(self) -> Self:
+        self.served.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.fake.close()
+
+
+class FakeAgent(Served, Asking):
     """A fake, ready to be used when the block begins.
 
     Args:
@@ -54,12 +76,6 @@ class FakeAgent(Asking):
     def run(self) -> None:
         self.fake.start(keep=self.server)
 
-    def pause(self) -> None:
-        self.fake.faults.freeze()
-
-    def resume(self) -> None:
-        self.fake.faults.heal()
-
     def stop(self) -> None:
         self.fake.leave()
 
@@ -69,12 +85,3 @@ class FakeAgent(Asking):
     def restart(self) -> None:
         self.fake.kill()
         self.fake.start(keep=self.server)
-
-    def __enter__(self) -> Self:
-        self.served.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.fake.close()
