@@ -1,5 +1,6 @@
 # make demo      the main job, as a story that needs no server      make test     everything that must hold
 # make bench     our speed beside others', as ratios                make faces    writes consul_access/_sync again
+#                (BENCH="--quick", "--only lookup", "--compare OLD.json": what `python -m benchmarks --help` tells of)
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make chart     the values in deploy/helm rendered with the chart in the folder CONSUL_CHART
 # make faults    every fault by its name, ours and others'       make fuzz     bytes that no decoder was made for
@@ -63,12 +64,8 @@ faces: .venv/dev
 compat: $(PROTOBUFS:%=.venv/compat/%/made)
 	for version in $(PROTOBUFS); do .venv/compat/$$version/bin/python -m pytest -q tests/compat || exit 1; done
 
-bench: .venv/bench
-	$(BIN)/python benchmarks/run.py --write
-	$(BIN)/python benchmarks/keeping.py --write
-	$(BIN)/python benchmarks/following.py --write
-	$(BIN)/python benchmarks/balancing.py --write
-	$(BIN)/python benchmarks/etcd.py --write
+bench: .venv/dev
+	$(BIN)/python -m benchmarks $(BENCH)
 
 screenshots: .venv/dev
 	$(BIN)/python -m tools.screenshots
@@ -102,10 +99,9 @@ clean:
 	$(BIN)/python -m pip install -q --group fuzz
 	mkdir -p $(@D) && touch $@
 
+# What meets the same faults as ours; the benchmarks make an environment for each client.
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench
-	# It has the module name of py-consul, so it lives in a folder of its own.
-	$(BIN)/python -m pip install -q --target .venv/python-consul2 python-consul2==0.1.5 setuptools\<81
 	# The newest protobuf that etcd3 takes by itself.
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/protobuf-3 protobuf==3.20.3
 	touch $@

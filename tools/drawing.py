@@ -1,4 +1,7 @@
-"""Draws the panels of a Grafana dashboard as one SVG, from what Prometheus answers. It is not Grafana's own drawing."""
+"""Draws the panels of a Grafana dashboard as one SVG, from what Prometheus answers. It is not Grafana's own drawing.
+
+`picture`, `label` and `nice` are also what other pictures of the documentation are made with.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-__all__ = ["Drawn", "Series", "drawing"]
+__all__ = ["Drawn", "Series", "drawing", "label", "nice", "picture"]
 
 COLUMN: Final = 50
 ROW: Final = 26
@@ -57,11 +60,21 @@ def drawing(panels: Sequence[Drawn], length: float, title: str) -> str:
     """
     height = max(one.panel["gridPos"]["y"] + one.panel["gridPos"]["h"] for one in panels) * ROW + GAP
     width = 24 * COLUMN + GAP
-    body = "\n".join(line for one in panels for line in _panel(one, length))
+    return picture(width, height, title, GROUND, [line for one in panels for line in _panel(one, length)])
+
+
+def picture(width: float, height: float, title: str, ground: str, lines: Sequence[str]) -> str:
+    """An SVG of these lines.
+
+    Args:
+        title: for readers who cannot see it.
+        ground: the colour behind everything.
+    """
+    body = "\n".join(lines)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'font-family="system-ui, sans-serif" font-size="11">\n<title>{escape(title)}</title>\n'
-        f'<rect width="{width}" height="{height}" fill="{GROUND}"/>\n{body}\n</svg>\n'
+        f'<rect width="{width}" height="{height}" fill="{ground}"/>\n{body}\n</svg>\n'
     )
 
 
@@ -69,11 +82,11 @@ def _panel(drawn: Drawn, length: float) -> Iterator[str]:
     place = drawn.panel["gridPos"]
     x, y = place["x"] * COLUMN + GAP, place["y"] * ROW + GAP
     if drawn.panel["type"] == "row":
-        yield _text(x + 4, y + 14, drawn.panel["title"], INK, size=13)
+        yield label(x + 4, y + 14, drawn.panel["title"], INK, size=13)
         return
     width, height = place["w"] * COLUMN - GAP, place["h"] * ROW - GAP
     yield f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" fill="{PANEL}"/>'
-    yield _text(x + 10, y + 17, drawn.panel["title"], INK, size=12)
+    yield label(x + 10, y + 17, drawn.panel["title"], INK, size=12)
     legend = list(_legend(drawn.series, x + 10, y + height, width - 20))
     rows = 1 + max((row for row, _ in legend), default=0)
     yield from (line for _, line in legend)
@@ -93,12 +106,12 @@ class _Plot:
         defaults = drawn.panel["fieldConfig"]["defaults"]
         is_stacked = defaults["custom"]["stacking"]["mode"] == "normal"
         series = _stacked(drawn.series) if is_stacked else drawn.series
-        self._top = _nice(max((value for one in series for _, value in one.points), default=1.0))
+        self._top = nice(max((value for one in series for _, value in one.points), default=1.0))
         for part in range(5):
             yield from self._grid(part / 4, defaults["unit"])
         for part in range(5):
             seconds = self._length * part / 4
-            yield _text(self._across(seconds), self._y + self._height + 14, f"{seconds:.0f} s", PALE, anchor="middle")
+            yield label(self._across(seconds), self._y + self._height + 14, f"{seconds:.0f} s", PALE, anchor="middle")
         # Of stacked series the highest is drawn first, and each covers what it stands on.
         for number, one in reversed(list(enumerate(series))):
             yield from self._series(one, COLOURS[number % len(COLOURS)], is_stacked)
@@ -106,7 +119,7 @@ class _Plot:
     def _grid(self, part: float, unit: str) -> Iterator[str]:
         y = self._up(self._top * part)
         yield f'<path d="M{self._x:.0f} {y:.1f}h{self._width:.0f}" stroke="#2c3235"/>'
-        yield _text(self._x - 6, y + 4, _with_unit(self._top * part, unit), PALE, anchor="end")
+        yield label(self._x - 6, y + 4, _with_unit(self._top * part, unit), PALE, anchor="end")
 
     def _series(self, series: Series, colour: str, is_stacked: bool) -> Iterator[str]:
         for run in _runs(series.points):
@@ -135,7 +148,7 @@ def _legend(series: Sequence[Series], x: float, bottom: float, width: float) -> 
     for at, left, number, name in placed:
         y = bottom - 10 - 14 * (row - at)
         mark = f'<path d="M{left:.0f} {y - 4:.0f}h10" stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="3"/>'
-        yield row, mark + _text(left + 14, y, name, INK)
+        yield row, mark + label(left + 14, y, name, INK)
 
 
 def _stacked(series: Sequence[Series]) -> list[Series]:
@@ -165,7 +178,7 @@ def _runs(points: Sequence[tuple[float, float]]) -> Iterator[list[tuple[float, f
     yield run
 
 
-def _nice(value: float) -> float:
+def nice(value: float) -> float:
     """A round number that is not less."""
     if value <= 0:
         return 1.0
@@ -179,7 +192,8 @@ def _with_unit(value: float, unit: str) -> str:
     return f"{value:.3g}{ {'s': ' s', 'reqps': ' req/s', 'ops': ' /s'}.get(unit, '') }"
 
 
-def _text(x: float, y: float, text: str, colour: str, *, size: int = 11, anchor: str = "start") -> str:
+def label(x: float, y: float, text: str, colour: str, *, size: int = 11, anchor: str = "start") -> str:
+    """A line of text."""
     return (
         f'<text x="{x:.0f}" y="{y:.0f}" fill="{colour}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
     )

@@ -6,7 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tools.drawing import Drawn, Series, _nice, _runs, _stacked, drawing
+from tools.drawing import Drawn, Series, _runs, _stacked, drawing, nice
 
 PANELS = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "consul-access.json").read_text())["panels"]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,4 +35,4 @@ def test_there_is_no_line_where_there_is_no_value():
 
 
 def test_axes_end_at_round_numbers():
-    assert [_nice(value) for value in (0, 0.9, 1, 1.1, 47, 0.0031)] == [1, 1, 1, 2, 50, 0.004]
+    assert [nice(value) for value in (0, 0.9, 1, 1.1, 47, 0.0031)] == [1, 1, 1, 2, 50, 0.004]

@@ -1,4 +1,4 @@
-"""Keeps services registered, in a process of its own: `keeper_peer.py CLIENT HOST PORT SERVICES TTL SECONDS`.
+"""Keeps services registered: `python -m benchmarks.clients.keeping CLIENT HOST PORT SERVICES TTL SECONDS`.
 
 Prints one JSON object: {"compared": CPU seconds a heartbeat, comparing included, "beats": the same for heartbeats
 alone, "memory": bytes a service}, and ends without deregistering. With 0 seconds it says "ready" and stays until it is

@@ -1,7 +1,7 @@
-"""One client of etcd, measured in a process of its own. Reads what to do from standard input, a JSON object a line.
+"""One client of etcd that takes orders on standard input: `python -m benchmarks.clients.etcd NAME HOST PORT SIZES...`.
 
-{"do": "get", "calls": 200}      -> {"p50": s, "cpu": s per call}; also put, range:SIZE, keepalive, cycle
-{"do": "watch", "events": 100}   -> {"ready": 1} when it has begun, then {"p50": s, "cpu": s per event}
+Besides those of benchmarks/clients/measuring.py there is
+{"do": "watched", "events": 100}   -> {"ready": 1} when it has begun, then {"p50": s, "cpu": s per event}
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+from benchmarks.clients import measuring
+
 KEY, VALUE, WATCHED = "bench/key", "v" * 100, "bench/watched"
 TTL = 60
 
 
+def began() -> float:
+    """Says that the watch is there; the CPU used so far."""
+    print(json.dumps({"ready": 1}), flush=True)
+    return time.process_time()
+
+
 def summary(times: list[float], cpu: float) -> dict[str, float]:
-    return {"p50": statistics.median(times), "cpu": cpu / len(times)}
+    return {"p50": statistics.median(times), "cpu": (time.process_time() - cpu) / len(times)}
 
 
-def answer(found: dict[str, float]) -> None:
-    print(json.dumps(found), flush=True)
-
-
-class Threads:
+class Threads(measuring.Threads):
     """Measures functions that block.
 
     Args:
@@ -35,70 +39,46 @@ class Threads:
     """
 
     def __init__(self, operations: dict[str, Callable[[], object]], watch: Callable[[], Iterator[bytes]]) -> None:
-        self.operations = operations
+        super().__init__({name: lambda _, call=call: call() for name, call in operations.items()})  # type: ignore[misc]
         self.watch = watch
-
-    def run(self, name: str, calls: int) -> dict[str, float]:
-        operation = self.operations[name]
-        operation()
-        times, cpu = [], time.process_time()
-        for _ in range(calls):
-            begun = time.perf_counter()
-            operation()
-            times.append(time.perf_counter() - begun)
-        return summary(times, time.process_time() - cpu)
 
     def watched(self, events: int) -> dict[str, float]:
         values = self.watch()
         next(values)  # the writer goes on until one has come
-        answer({"ready": 1})
-        times, cpu = [], time.process_time()
+        times, cpu = [], began()
         for value in values:
             written = float(value)
             if written > 0:
                 times.append(time.monotonic() - written)
             if len(times) == events:
                 break
-        return summary(times, time.process_time() - cpu)
+        return summary(times, cpu)
 
 
-class Tasks:
-    """Measures functions that are awaited."""
+class Tasks(measuring.Tasks):
+    """Measures functions that are awaited; as `Threads`."""
 
     def __init__(
         self, operations: dict[str, Callable[[], Awaitable[object]]], watch: Callable[[], AsyncIterator[bytes]]
     ) -> None:
-        self.operations = operations
+        loop = asyncio.get_event_loop_policy().get_event_loop()
+        super().__init__({name: lambda _, call=call: call() for name, call in operations.items()}, loop)  # type: ignore[misc]
         self.watch = watch
-        self.loop = asyncio.get_event_loop_policy().get_event_loop()
-
-    def run(self, name: str, calls: int) -> dict[str, float]:
-        return self.loop.run_until_complete(self._run(self.operations[name], calls))
 
     def watched(self, events: int) -> dict[str, float]:
         return self.loop.run_until_complete(self._watched(events))
 
-    async def _run(self, operation: Callable[[], Awaitable[object]], calls: int) -> dict[str, float]:
-        await operation()
-        times, cpu = [], time.process_time()
-        for _ in range(calls):
-            begun = time.perf_counter()
-            await operation()
-            times.append(time.perf_counter() - begun)
-        return summary(times, time.process_time() - cpu)
-
     async def _watched(self, events: int) -> dict[str, float]:
         values = self.watch()
         await anext(values)
-        answer({"ready": 1})
-        times, cpu = [], time.process_time()
+        times, cpu = [], began()
         async for value in values:
             written = float(value)
             if written > 0:
                 times.append(time.monotonic() - written)
             if len(times) == events:
                 break
-        return summary(times, time.process_time() - cpu)
+        return summary(times, cpu)
 
 
 def prefix(size: int) -> str:
@@ -134,15 +114,16 @@ def over_grpc(host: str, port: int, sizes: list[int]) -> Threads:
     from consul_access import EtcdRegistry
     from consul_access.compat.etcd3 import Etcd3Transport
 
-    client = etcd3_client(host, port)
+    client = etcd3_client(host, port, newer=True)
     return blocking(sizes, EtcdRegistry(host, port, transport=Etcd3Transport(client)))
 
 
-def etcd3_client(host: str, port: int) -> Any:
-    """As users have it: protobuf 3 beside it, or made importable beside the present one."""
-    from consul_access.compat.etcd3 import install
+def etcd3_client(host: str, port: int, *, newer: bool) -> Any:
+    """With protobuf 3 beside it, which it takes by itself, or made importable beside a newer one."""
+    if newer:
+        from consul_access.compat.etcd3 import install
 
-    install()
+        install()
     import etcd3
 
     return etcd3.client(host, port, grpc_options=[("grpc.max_receive_message_length", -1)])
@@ -177,7 +158,14 @@ def ours_async(host: str, port: int, sizes: list[int]) -> Tasks:
 
 
 def etcd3(host: str, port: int, sizes: list[int]) -> Threads:
-    client = etcd3_client(host, port)
+    return with_etcd3(etcd3_client(host, port, newer=False), sizes)
+
+
+def etcd3_newer(host: str, port: int, sizes: list[int]) -> Threads:
+    return with_etcd3(etcd3_client(host, port, newer=True), sizes)
+
+
+def with_etcd3(client: Any, sizes: list[int]) -> Threads:
     lease = client.lease(TTL)
 
     def cycle() -> None:
@@ -275,30 +263,18 @@ def etcd_client_py(host: str, port: int, sizes: list[int]) -> Tasks:
     return Tasks(operations, watch)
 
 
-PEERS: dict[str, Callable[[str, int, list[int]], Threads | Tasks]] = {
+CLIENTS: dict[str, Callable[[str, int, list[int]], Threads | Tasks]] = {
     "ours": ours,
     "ours-async": ours_async,
     "ours, over gRPC": over_grpc,
     "etcd3": etcd3,
-    "etcd3, protobuf 7": etcd3,
+    "etcd3, protobuf 7": etcd3_newer,
     "aetcd": aetcd,
     "etcd-client-py": etcd_client_py,
     "etcd3gw": etcd3gw,
 }
 
 
-def main() -> None:
-    name, host, port, *sizes = sys.argv[1:]
-    peer = PEERS[name](host, int(port), [int(size) for size in sizes])
-    for line in sys.stdin:
-        order = json.loads(line)
-        if order["do"] == "watch":
-            answer(peer.watched(order["events"]))
-        elif order["do"] in peer.operations:
-            answer(peer.run(order["do"], order["calls"]))
-        else:
-            answer({})
-
-
 if __name__ == "__main__":
-    main()
+    name, host, port, *sizes = sys.argv[1:]
+    measuring.serve(CLIENTS[name](host, int(port), [int(size) for size in sizes]))

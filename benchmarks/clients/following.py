@@ -1,4 +1,8 @@
-"""One client that follows services, for `benchmarks/following.py`: says on its output what it sees, and when."""
+"""One client that follows services: says on its output what it sees, when, and how much CPU it had used by then.
+
+`python -m benchmarks.clients.following CLIENT HOST PORT SERVICES MODEST`; with 0 services it follows one, "followed".
+Those that follow many first say what it took to begin, as JSON.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,14 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 
 def told(port: int) -> None:
-    print(port, time.monotonic(), flush=True)
+    print(port, time.monotonic(), time.process_time(), flush=True)
+
+
+def began(took: float, before: int, number: int) -> None:
+    """Seconds until everything was there, and kilobytes that each has added."""
+    print(json.dumps({"up": took, "kilobytes": (resident() - before) / number}), flush=True)
 
 
 def resident() -> int:
@@ -101,11 +108,11 @@ def py_consul(host: str, port: int) -> None:
         told(found[0]["Service"]["Port"] if found else 0)
 
 
-def many_ours(host: str, port: int, number: int) -> None:
+def many_ours(host: str, port: int, number: int, *, modest: bool) -> None:
     from consul_access import AsyncConsulAccess, ConsulSettings
 
     async def follow() -> None:
-        settings = ConsulSettings.load(host, port, watch_connections=number + 10)
+        settings = ConsulSettings.load(host, port, **({} if modest else {"watch_connections": number + 10}))
         async with AsyncConsulAccess(settings=settings) as access:
             await access.instances("s0")  # everything is imported and made
             before, begun = resident(), time.monotonic()
@@ -113,17 +120,17 @@ def many_ours(host: str, port: int, number: int) -> None:
             for _ in range(number):
                 await anext(watch)
             up = time.monotonic() - begun
-            while access._engine._hub._blocked < number:  # type: ignore[union-attr]  # noqa: ASYNC110
+            while not modest and access._engine._hub._blocked < number:  # type: ignore[union-attr]  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
-            print(up, (resident() - before) / number, flush=True)
+            began(up, before, number)
             async for snapshot in watch:
                 told(snapshot.instances[0].port)
 
     asyncio.run(follow())
 
 
-def many_raw(host: str, port: int, number: int) -> None:
+def many_raw(host: str, port: int, number: int, *, modest: bool) -> None:
     async def ask(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, which: int, index: str
     ) -> tuple[str, bytes]:
@@ -149,13 +156,13 @@ def many_raw(host: str, port: int, number: int) -> None:
             await up.acquire()
         took = time.monotonic() - begun
         await asyncio.sleep(0.5)
-        print(took, (resident() - before) / number, flush=True)
+        began(took, before, number)
         await asyncio.gather(*tasks)
 
     asyncio.run(follow())
 
 
-def many_httpx(host: str, port: int, number: int) -> None:
+def many_httpx(host: str, port: int, number: int, *, modest: bool) -> None:
     import httpx
 
     async def follow_one(client: httpx.AsyncClient, which: int, up: asyncio.Semaphore) -> None:
@@ -177,7 +184,7 @@ def many_httpx(host: str, port: int, number: int) -> None:
                 await up.acquire()
             took = time.monotonic() - begun
             await asyncio.sleep(0.5)
-            print(took, (resident() - before) / number, flush=True)
+            began(took, before, number)
             await asyncio.gather(*tasks)
 
     asyncio.run(follow())
@@ -194,8 +201,8 @@ ONE = {
 MANY = {"raw": many_raw, "ours-async": many_ours, "httpx-async": many_httpx}
 
 if __name__ == "__main__":
-    client, host, port, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    client, host, port, number, modest = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
     if number:
-        MANY[client](host, port, number)
+        MANY[client](host, port, number, modest=bool(modest))
     else:
         ONE[client](host, port)

@@ -1,0 +1,140 @@
+"""Our calls to etcd beside other clients', on one real server."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Sequence
+
+from benchmarks.common.cases import Case
+from benchmarks.common.environments import ETCD, Missing
+from benchmarks.common.figures import Claim, Figures
+from benchmarks.common.plots import Panel, Plot, ratios
+from benchmarks.common.rendering import table
+from benchmarks.common.session import Session, turn
+from benchmarks.common.workers import Worker
+from tests.support.etcd import NEWER, EtcdServer
+
+KEY, VALUE, WATCHED = "bench/key", "v" * 100, "bench/watched"
+SIZES = (1, 100, 1000, 10_000)
+CALLS = {"get": 300, "put": 100, "range:1": 200, "range:100": 60, "range:1000": 15, "range:10000": 3}
+CALLS |= {"keepalive": 200, "cycle": 40}
+FEWER = {"get": 60, "put": 30, "range:100": 10, "keepalive": 30, "cycle": 10}
+COLUMNS = (*CALLS, "watch")
+LACKING = {"etcd-client-py": {"keepalive", "cycle"}}
+"""What a client does not have: its leases cannot be kept."""
+INTRODUCTION = (
+    "Medians as multiples of those of the etcd3 package, CPU of the client's process in brackets. etcd3 stands beside "
+    "the newest protobuf that it takes by itself, 3.20; with `compat.etcd3.install()` also beside protobuf 7, whose "
+    "core is compiled. Values are 100 bytes long. A cycle is a lease granted, a key put under it, and the lease "
+    "revoked. Ours and etcd3gw speak JSON with the gateway, all others gRPC; etcd-client-py is written in Rust."
+)
+
+
+def prefix(size: int) -> str:
+    return f"bench/{size}/"
+
+
+def measure(session: Session) -> Figures:
+    figures = Figures()
+    sizes = session.amount(SIZES, SIZES[:2])
+    calls = session.amount(CALLS, FEWER)
+    with EtcdServer(NEWER) as server:
+        session.say(f"filling etcd with {sum(sizes)} keys")
+        _fill(server, sizes)
+        workers = _workers(session, server, sizes)
+        try:
+            for number in session.rounds(7):
+                for what, wanted in calls.items():
+                    for worker in turn(workers, number):
+                        if what not in LACKING.get(worker.name, ()):
+                            found = worker.ask(do="latency", operation=what, calls=wanted)
+                            figures.note(worker.name, {kind: found[kind] for kind in ("p50", "cpu")}, f":{what}")
+                for worker in turn(workers, number):
+                    figures.note(worker.name, _watched(worker, server, session.amount(60, 20)), ":watch")
+        finally:
+            for worker in workers:
+                worker.close()
+    return figures
+
+
+def _workers(session: Session, server: EtcdServer, sizes: Sequence[int]) -> list[Worker]:
+    workers = []
+    for name, place in ETCD.items():
+        arguments = [name, server.host, str(server.port), *map(str, sizes)]
+        try:
+            workers.append(Worker(name, place.command("-m", "benchmarks.clients.etcd", *arguments)))
+        except Missing as missing:
+            session.missing[name] = str(missing)
+    return workers
+
+
+def _watched(worker: Worker, server: EtcdServer, events: int) -> dict[str, float]:
+    """How long after a write, from before it was sent, its event has come."""
+    worker.order(do="watched", events=events)
+    while not select.select([worker.process.stdout], [], [], 0.02)[0]:
+        server.put(WATCHED, "0")  # until it has begun
+    worker.answer()
+    for _ in range(events):
+        server.put(WATCHED, repr(time.monotonic()))
+        time.sleep(0.002)
+    return worker.answer()
+
+
+def _fill(server: EtcdServer, sizes: Sequence[int]) -> None:
+    server.put(KEY, VALUE)
+    server.put(WATCHED, "0")
+    for size in sizes:
+        for number in range(size):
+            server.put(f"{prefix(size)}{number:05}", VALUE)
+
+
+def tables(figures: Figures) -> list[str]:
+    columns = [what for what in COLUMNS if figures.get("etcd3", f"p50:{what}")]
+    rows = [[name, *(_cell(figures, name, what) for what in columns)] for name in ETCD if name in figures.rounds]
+    lines = table(["client", *columns], rows)
+    scale = ", ".join(f"{what} {figures.middle('etcd3', f'p50:{what}') * 1e6:.0f} µs" for what in columns)
+    return [*lines, f"etcd3's own medians, for the scale: {scale}.", ""]
+
+
+def _cell(figures: Figures, name: str, what: str) -> str:
+    p50, cpu = (figures.quotient((name, f"{kind}:{what}"), ("etcd3", f"{kind}:{what}")) for kind in ("p50", "cpu"))
+    return "-" if p50 is None or cpu is None else f"{p50.median:.2f} ({cpu.median:.2f})"
+
+
+def plots(figures: Figures) -> Sequence[Plot]:
+    panels = [
+        Panel(what, bars)
+        for what in COLUMNS
+        if (bars := ratios(figures, tuple(ETCD), f"p50:{what}", ("etcd3", f"p50:{what}")))
+    ]
+    return [Plot("etcd", "Medians of calls to etcd, as multiples of the etcd3 package's", panels)]
+
+
+def _against(row: int, what: str, mine: str, theirs: str, target: float, *, kind: str = "p50", why: str = "") -> Claim:
+    called = f"{what}, {'CPU, ' if kind == 'cpu' else ''}{mine} / {theirs}"
+    return Claim(called, (mine, f"{kind}:{what}"), (theirs, f"{kind}:{what}"), target=target, row=row, why=why)
+
+
+CLAIMS = (
+    _against(18, "get", "ours", "etcd3", 0.95),
+    _against(18, "put", "ours", "etcd3", 0.95),
+    _against(18, "get", "ours-async", "etcd-client-py", 0.95),
+    _against(18, "put", "ours-async", "etcd-client-py", 0.95),
+    _against(18, "get", "ours-async", "etcd-client-py", 0.35, kind="cpu"),
+    _against(19, "range:1000", "ours", "etcd3", 0.95),
+    _against(19, "range:10000", "ours", "etcd3", 0.95),
+    _against(20, "watch", "ours", "etcd3", 0.95),
+    _against(20, "watch", "ours-async", "etcd-client-py", 0.95),
+    _against(20, "watch", "ours-async", "etcd-client-py", 0.4, kind="cpu"),
+    _against(21, "keepalive", "ours", "etcd3", 0.5),
+    _against(21, "cycle", "ours", "etcd3", 1.0),
+    _against(21, "cycle", "ours", "etcd3gw", 0.6),
+    *(
+        Claim(f"{what}, {kind}, {name} / etcd3", (name, f"{kind}:{what}"), ("etcd3", f"{kind}:{what}"))
+        for name in ("ours-async", "ours, over gRPC")
+        for what in COLUMNS
+        for kind in ("p50", "cpu")
+    ),
+)
+CASE = Case("etcd", "etcd", INTRODUCTION, measure, tables, CLAIMS, plots)

@@ -1,0 +1,141 @@
+"""A thousand services followed by one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from benchmarks.common.cases import Case
+from benchmarks.common.figures import Claim, Figures
+from benchmarks.common.following import Following, followed
+from benchmarks.common.rendering import number, table
+from benchmarks.common.session import Session, turn
+from benchmarks.common.writing import Writer
+from tests.support.agents import ConsulAgent
+
+CLIENTS = ("raw", "ours-async", "httpx-async")
+WATCHES, FEW = 1000, 100
+INTRODUCTION = f"""\
+One process that follows {WATCHES} services, the agent's limit of connections raised. "One" is the same client with a
+single service; CPU is the client's, for each change that it saw. Then the limits as they are everywhere: an agent takes 200
+connections from one host, this library opens 64 for watches, and its questions take turns on them."""
+
+
+def measure(session: Session) -> Figures:
+    figures = Figures()
+    watches = session.amount(WATCHES, FEW)
+    with ConsulAgent(server=True, config={"limits": {"http_max_conns_per_client": 3 * watches}}) as agent:
+        writer = _filled(agent, watches)
+        port = 10_000
+        for number_ in session.rounds(3):
+            for name in turn(CLIENTS, number_):
+                for many in (watches, 1):
+                    with followed(name, agent.port, many) as following:
+                        found = following.began()
+                        found |= _changes(following, writer, many, port, session.amount(100, 20))
+                    figures.note(name, found if many > 1 else {"p50, one": found["p50"]})
+                    port += 1000
+        writer.close()
+    with ConsulAgent(server=True) as agent:
+        figures.note("ours-async", _modest(agent, watches))
+    return figures
+
+
+def _filled(agent: ConsulAgent, watches: int) -> Writer:
+    writer = Writer(agent)
+    for which in range(watches):
+        writer.change(f"s{which}", 1)
+    return writer
+
+
+def _changes(following: Following, writer: Writer, watches: int, port: int, changes: int) -> dict[str, float]:
+    """Changes that one of many sees, one after the other."""
+    delays, begun, missed = [], 0.0, 0
+    for number_ in range(changes):
+        port += 1
+        acknowledged = writer.change(f"s{number_ * 7 % watches}", port)
+        try:
+            delays.append(following.seen(port) - acknowledged)
+        except TimeoutError:
+            missed += 1
+        begun = begun or following.cpu
+        time.sleep(0.02)
+    used = (following.cpu - begun) / max(1, len(delays) - 1)
+    return {"p50": statistics.median(delays), "missed": float(missed), "cpu": used}
+
+
+def _modest(agent: ConsulAgent, watches: int) -> dict[str, float]:
+    """With nobody's limits raised: the connections, and how many of other callers' requests the agent refuses."""
+    _filled(agent, watches).close()
+    before = _connections(agent.port)
+    with followed("ours-async", agent.port, watches, modest=True) as following:
+        following.began()
+        most = refused = 0
+        for _ in range(100):
+            most = max(most, _connections(agent.port) - before)
+            status, _ = agent.request("GET", "/v1/status/leader")
+            refused += status == 429
+            time.sleep(0.02)
+    return {"connections": most, "refused": refused}
+
+
+def _connections(port: int) -> int:
+    """Established connections that an agent has, as the kernel knows them."""
+    with open("/proc/net/tcp", encoding="ascii") as lines:
+        found = [line.split() for line in lines][1:]
+    return sum(int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "01" for fields in found)
+
+
+def tables(figures: Figures) -> list[str]:
+    rows = []
+    for name in CLIENTS:
+        if not figures.get(name, "up"):
+            continue
+        up, weight, late, alone, cpu = (
+            figures.middle(name, kind) for kind in ("up", "kilobytes", "p50", "p50, one", "cpu")
+        )
+        cells = [
+            f"{number(up)} s",
+            f"{weight:.1f}",
+            f"{late * 1000:.2f} ms",
+            f"{alone * 1000:.2f} ms",
+            f"{cpu * 1e6:.0f} µs",
+        ]
+        rows.append([name, *cells])
+    head = ["client", "brought up in", "kB each", "p50 of a change", "the same of one", "CPU of a change"]
+    modest = ", ".join(f"{figures.middle('ours-async', kind):.0f}" for kind in ("connections", "refused"))
+    said = (
+        f"With nobody's limits raised: connections that ours opens, and requests of others that were refused: {modest}."
+    )
+    return [*table(head, rows), said, ""]
+
+
+HTTP1 = (
+    "this library speaks HTTP/1.1 with Consul, also over TLS: 64 connections serve any number of questions, which take turns "
+    "(a question's answer is then up to 15 seconds late, and says so). An HTTP/2 dispatcher would need 5."
+)
+CLAIMS = (
+    Claim(
+        "1000 watches brought up, ours-async / httpx.AsyncClient",
+        ("ours-async", "up"),
+        ("httpx-async", "up"),
+        target=0.02,
+        row=11,
+    ),
+    Claim("memory of a watch", ("ours-async", "kilobytes"), target=20, row=11, unit=" kB"),
+    Claim("connections for 1000 watches", ("ours-async", "connections"), target=6, row=11, why=HTTP1),
+    Claim(
+        "a change among 1000 / of a single watch", ("ours-async", "p50"), ("ours-async", "p50, one"), target=2, row=12
+    ),
+    Claim(
+        "CPU of a change, ours-async / httpx.AsyncClient",
+        ("ours-async", "cpu"),
+        ("httpx-async", "cpu"),
+        target=0.25,
+        row=12,
+    ),
+    Claim("changes missed", ("ours-async", "missed"), target=0, row=12),
+    Claim("connections for 1000 watches, limits as they are", ("ours-async", "connections"), target=150, row=13),
+    Claim("requests of others refused meanwhile", ("ours-async", "refused"), target=0, row=13),
+)
+CASE = Case("watches", "1000 watches in one process", INTRODUCTION, measure, tables, CLAIMS)

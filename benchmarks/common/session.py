@@ -1,0 +1,124 @@
+"""A run of the suite: how much is measured, which clients are there, and the server that several cases share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from benchmarks.common.environments import ENVIRONMENTS, OURS, Environment, Missing
+from benchmarks.common.workers import Worker
+from tests.support.agents import ConsulAgent
+from tests.support.waiting import eventually
+
+__all__ = ["SIZES", "Session", "turn"]
+
+T = TypeVar("T")
+SIZES = (1, 10, 100, 1000)
+"""How many instances the shared server's services have; they are called bench-1, bench-10..."""
+
+
+def turn(names: Sequence[T], number: int) -> list[T]:
+    """The order of a round: each moves up by one from round to round, so that nobody always follows the same one."""
+    first = number % len(names)
+    return [*names[first:], *names[:first]]
+
+
+class Session:
+    """What cases are measured with.
+
+    Args:
+        quick: a little of everything.
+        rounds: how many, in place of a case's own number.
+    """
+
+    def __init__(self, *, quick: bool, rounds: int | None = None) -> None:
+        self.quick = quick
+        self._rounds = rounds
+        self._open = contextlib.ExitStack()
+        self._server: ConsulAgent | None = None
+        self.missing: dict[str, str] = {}
+        """Clients that are not on this machine, and why."""
+
+    def rounds(self, full: int, quick: int = 1) -> Iterator[int]:
+        """The numbers of the rounds; says which one it is."""
+        wanted = quick if self.quick else self._rounds or full
+        for number in range(wanted):
+            self.say(f"round {number + 1} of {wanted}")
+            yield number
+
+    def amount(self, full: T, quick: T) -> T:
+        """The one or the other."""
+        return quick if self.quick else full
+
+    def say(self, what: str) -> None:
+        """To whoever waits."""
+        print(what, file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def workers(
+        self,
+        names: Sequence[str],
+        host: str,
+        port: int,
+        environments: Callable[[str], Environment] = ENVIRONMENTS.__getitem__,
+    ) -> Iterator[list[Worker]]:
+        """Processes of these clients, as far as they can be had here."""
+        with contextlib.ExitStack() as stack:
+            found = []
+            for name in names:
+                try:
+                    command = environments(name).client(name, host, port)
+                except Missing as missing:
+                    if name not in self.missing:
+                        self.say(f"{name} is left out: {missing}")
+                        self.missing[name] = str(missing)
+                    continue
+                found.append(Worker(name, command))
+                stack.callback(found[-1].close)
+            yield found
+
+    @contextlib.contextmanager
+    def local(self) -> Iterator[Worker]:
+        """A process of ours that needs no server: benchmarks/clients/local.py."""
+        worker = Worker("ours", OURS.command("-m", "benchmarks.clients.local"))
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+    def server(self) -> ConsulAgent:
+        """A single server, not in dev mode, that holds the services of `SIZES`; it is filled once."""
+        if self._server is None:
+            self._server = self._open.enter_context(ConsulAgent(server=True))
+            self.say(f"filling a server with {sum(SIZES)} instances")
+            _fill(self._server)
+        return self._server
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def _fill(agent: ConsulAgent) -> None:
+    """Three tags, four meta pairs and a TTL check (besides the node's own) an instance."""
+    for size in SIZES:
+        for number in range(size):
+            body = {
+                "ID": f"bench-{size}-{number}",
+                "Name": f"bench-{size}",
+                "Address": f"10.0.{number // 250}.{number % 250 + 1}",
+                "Port": 8080,
+                "Tags": ["http", "v2", "blue"],
+                "Meta": {"version": "2.1.0", "zone": "eu-1a", "team": "core", "build": str(number)},
+                "Check": {"TTL": "24h", "Status": "passing"},
+            }
+            status, text = agent.request("PUT", "/v1/agent/service/register", json.dumps(body).encode())
+            assert status == 200, f"the agent refused a registration: {status} {text}"
+    for size in SIZES:
+        eventually(
+            lambda size=size: len(agent.read(f"/v1/health/service/bench-{size}?passing=1")) == size,  # type: ignore[misc]
+            within=60,
+            what=f"the catalog holds all {size} instances",
+        )
