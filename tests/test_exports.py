@@ -34,6 +34,7 @@ from consul_access import (
     Resolver,
     Watch,
 )
+from tests.support.scripted import ScriptedServer, answer
 
 PACKAGE = Path(consul_access.__file__).parent
 
@@ -83,15 +84,15 @@ def test_importing_the_package_loads_next_to_nothing():
     assert not loaded & {"httpx", "pydantic", "anyio", "asyncio", "tenacity", "typing", "ssl"}
 
 
-def test_a_look_up_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loop():
+def test_a_look_up_loads_neither_httpx_nor_tenacity_nor_idna_and_for_threads_no_event_loop():
     code = (
         "import sys, consul_access\n"
-        "access = consul_access.ConsulAccess(port=1, retry=consul_access.RetryPolicy.none())\n"
-        "access._transport._request\n"
-        "import consul_access.consul as consul; consul.health.instances('web')\n"
-        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio'} & set(sys.modules))"
+        "assert consul_access.ConsulAccess(url=sys.argv[1]).instances('web') == []\n"
+        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio', 'encodings.idna'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    with ScriptedServer([answer()]) as server:
+        command = [sys.executable, "-c", code, server.url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "set()"
 
 

@@ -98,7 +98,7 @@ def tables(figures: Figures) -> list[str]:
 
 CLAIMS = (
     *(
-        Claim(f"a pick by {name} / dict look-up", ("ours", f"{kind}:{name}"), ("ours", "dict"))
+        Claim(f"a pick by {name}, {kind} / dict look-up", ("ours", f"{kind}:{name}"), ("ours", "dict"))
         for kind in ("plain", "ejecting")
         for name in NAMES
     ),

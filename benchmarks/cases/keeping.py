@@ -128,7 +128,7 @@ CLAIMS = (
     ),
     *(
         Claim(
-            f"CPU of a heartbeat, {name}, {size} kept / py-consul",
+            f"CPU of a heartbeat, {name}, {kind}, {size} kept / py-consul",
             (name, f"{kind}:{size}"),
             ("py-consul", f"beats:{size}"),
         )

@@ -156,6 +156,8 @@ class Local:
 
     def memory(self, size: int, whole: bool) -> dict[str, float]:
         """Bytes of an instance that is kept, and of a whole entry."""
+        one = answer([entry(0)])
+        finished(reread().read(one)), decode_list(HealthEntry, one)  # what both are read with is made by then
         reply, reader = answer([entry(number) for number in range(size)]), reread()
         found = {"kept": weighed(lambda: finished(reader.read(reply))) / size}
         if whole:

@@ -124,7 +124,7 @@ def _run(command: list[str], what: str, folder: Path = ROOT) -> None:
         raise Missing(f"{what} cannot be had: {' '.join(command)}\n{done.stdout[-500:]}{done.stderr[-1500:]}")
 
 
-OURS = Python("ours", ("-e", str(ROOT)))
+OURS = Python("ours", ("-e", "."))
 PY_CONSUL = Python("py-consul", ("py-consul==1.8.0", "aiohttp>=3.10"))
 
 ENVIRONMENTS: Mapping[str, Environment] = {
@@ -144,7 +144,7 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 }
 """Clients of Consul, by the name that tables have."""
 
-WITH_ETCD3 = Python("ours-etcd3", ("-e", f"{ROOT}[etcd3]", "protobuf>=7"))
+WITH_ETCD3 = Python("ours-etcd3", ("-e", ".[etcd3]", "protobuf>=7"))
 ETCD: Mapping[str, Python] = {
     "ours": OURS,
     "ours-async": OURS,

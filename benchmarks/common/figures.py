@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,7 +27,7 @@ class Figures:
         """Adds a round's figures, each under its name and this suffix."""
         known = self.rounds.setdefault(client, {})
         for name, value in quantities.items():
-            known.setdefault(f"{name}{suffix}", []).append(value)
+            known.setdefault(f"{name}{suffix}", []).append(float(f"{value:.5g}"))  # more digits say nothing
 
     def get(self, client: str, quantity: str) -> list[float]:
         """One figure a round; none when the client was not there or does not do this."""
@@ -79,7 +79,8 @@ class Claim:
     def is_met_by(self, median: float) -> bool:
         """Whether the target is reached, at the precision that is shown."""
         assert self.target is not None
-        return median <= self.target if self.better == "lower" else median >= self.target
+        shown = float(f"{median:.3g}")
+        return shown <= self.target if self.better == "lower" else shown >= self.target
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Results:
         cases = [
             f'    {json.dumps(name)}: {{\n      "place": {json.dumps(case.place)},\n      "figures": {{\n'
             + ",\n".join(
-                f"        {json.dumps(client)}: {json.dumps(_short(quantities))}"
+                f"        {json.dumps(client)}: {json.dumps(quantities)}"
                 for client, quantities in case.figures.rounds.items()
             )
             + "\n      }\n    }"
@@ -131,8 +132,3 @@ class Results:
             for name, case in found["cases"].items()
         }
         return cls(found["mode"], cases)
-
-
-def _short(quantities: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-    """Five digits are more than any of them is good for."""
-    return {name: [float(f"{value:.5g}") for value in values] for name, values in quantities.items()}

@@ -88,9 +88,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """With as many digits as say something: three, and all of those before the point."""
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return (
-        f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.095 or not value else f"{value:.2g}"
-    )
+    """With three digits, which is more than most of them are good for."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

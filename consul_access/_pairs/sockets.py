@@ -109,7 +109,7 @@ def ready(sock: socket.socket, seconds: float, *, writing: bool) -> bool:
 _poll = getattr(select, "poll", None)  # Windows has none; elsewhere select stops at file number 1023
 
 
-def look_up(host: str, port: int, flags: int = 0) -> list[SocketAddress]:
+def look_up(host: str | bytes, port: int, flags: int = 0) -> list[SocketAddress]:
     """The addresses of a host, from the system's resolver, which knows no time limit."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, cast("tuple[str, int]", where)) for family, _, _, _, where in found]
@@ -118,7 +118,8 @@ def look_up(host: str, port: int, flags: int = 0) -> list[SocketAddress]:
 def numeric(host: str, port: int) -> list[SocketAddress]:
     """The address that the host is, if it is one already; nothing is looked up."""
     try:
-        return look_up(host, port, socket.AI_NUMERICHOST)
+        # Text would be encoded as IDNA, whose tables take milliseconds to load, and addresses have no use for them.
+        return look_up(host.encode(), port, socket.AI_NUMERICHOST)
     except OSError:
         return []
 
