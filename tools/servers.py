@@ -88,7 +88,7 @@ def _from_cache(package: Package) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "consul-access" / "servers"
     home.mkdir(parents=True, exist_ok=True)
     folder = home / f"{package.name}-{package.release}"
-    with _locked(home / f"{folder.name}.lock"):
+    with locked(home / f"{folder.name}.lock"):
         if not (folder / package.binary).exists():
             with tempfile.TemporaryDirectory(dir=home) as scratch:
                 unpacked = _fetch(package, Path(scratch))
@@ -98,7 +98,12 @@ def _from_cache(package: Package) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time: others wait until the block has ended.
+
+    Args:
+        path: a file that stands for what is locked; it is made.
+    """
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -13,8 +13,8 @@ from benchmarks.common.session import Session, turn
 
 CALLERS = 16
 INTRODUCTION = (
-    f"Look-ups of 10 instances a second, by {CALLERS} threads or tasks that share one client, as multiples of py-consul's. "
-    "Client and server have the same cores."
+    f"Look-ups of 10 instances a second, by {CALLERS} threads or tasks that share one client, as multiples of "
+    "py-consul's. Client and server have the same cores."
 )
 
 

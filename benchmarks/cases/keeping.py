@@ -27,9 +27,9 @@ SECONDS = {1: 4.5, 100: 3.0, 1000: 3.0}
 """How long is measured: a heartbeat of each of many services, three of a single one."""
 LEAVING = ("ours", "py-consul")
 INTRODUCTION = """\
-CPU a heartbeat and memory a service, as multiples of a hand-written loop over py-consul that only reports its TTL checks.
-In the first rows ours does the same and nothing else. In the others it does what it is for: it also compares each
-registration with the agent's copy every 5 seconds, and 16 of them wait for changes of it."""
+CPU a heartbeat and memory a service, as multiples of a hand-written loop over py-consul that only reports its TTL
+checks. In the first rows ours does the same and nothing else. In the others it does what it is for: it also compares
+each registration with the agent's copy every 5 seconds, and 16 of them wait for changes of it."""
 
 
 def measure(session: Session) -> Figures:
@@ -102,13 +102,16 @@ def tables(figures: Figures) -> list[str]:
     beat = figures.middle("py-consul", f"beats:{most}") * 1e6
     leaving = figures.quotient(("ours", "gone"), ("py-consul", "gone"))
     assert leaving is not None
+    gone = (
+        "From SIGTERM until no caller is sent to the service any more, without a drain: "
+        f"{leaving.median:.2f} of the time of a py-consul program with a handler of its own "
+        f"({figures.middle('ours', 'gone') * 1000:.0f} ms)."
+    )
     return [
         *table(["client", *(f"{size} kept" for size in sizes)], rows),
         f"A heartbeat of py-consul's, with {most} kept, takes {beat:.0f} µs of CPU.",
         "",
-        "From SIGTERM until no caller is sent to the service any more, without a drain: "
-        f"{leaving.median:.2f} of the time of a py-consul program with a handler of its own "
-        f"({figures.middle('ours', 'gone') * 1000:.0f} ms).",
+        gone,
         "",
     ]
 

@@ -26,8 +26,8 @@ keep-alive socket with a prepared request whose answer is not even decoded. "p99
   server that hears nothing for a few tens of microseconds goes to sleep, and waking it takes longer than answering. The
   second row, the bare socket with 35 µs of work between its calls, shows it. This library's own work is about 35 µs.
 - From 1000 instances on, the server's own time counts most.
-- Ours gives typed instances, retries, keeps a deadline and checks what it reads; go, node and the others give structures
-  or dictionaries as they came. discovery-client opens a connection for every call."""
+- Ours gives typed instances, retries, keeps a deadline and checks what it reads; go, node and the others give
+  structures or dictionaries as they came. discovery-client opens a connection for every call."""
 
 
 def measure(session: Session) -> Figures:
@@ -111,9 +111,9 @@ def _against(row: int, client: str, kind: str, targets: dict[int, float], what: 
 
 
 FLOOR = (
-    "the bare socket asks again within a few microseconds, so that the server never sleeps; with 35 µs of work between its "
-    "calls, which is what this library does in a call, the socket itself is where the second row of the look-ups has it, "
-    "and ours is as far above that as decoding and checking take."
+    "the bare socket asks again within a few microseconds, so that the server never sleeps; with 35 µs of work between "
+    "its calls, which is what this library does in a call, the socket itself is where the second row of the look-ups "
+    "has it, and ours is as far above that as decoding and checking take."
 )
 CLAIMS = (
     Claim("a look-up of 1 instance / raw socket", ("ours", "p50:1"), ("raw", "p50:1"), target=1.6, row=1, why=FLOOR),

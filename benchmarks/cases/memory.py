@@ -8,7 +8,10 @@ from benchmarks.common.rendering import table
 from benchmarks.common.session import Session
 
 SIZES = (1_000, 10_000, 100_000)
-INTRODUCTION = "Bytes that an instance takes in a resolver's list, tags and meta kept, beside a whole health entry as a Pydantic model."
+INTRODUCTION = (
+    "Bytes that an instance takes in a resolver's list, tags and meta kept, beside a whole health entry as a Pydantic "
+    "model."
+)
 
 
 def measure(session: Session) -> Figures:

@@ -9,7 +9,8 @@ from benchmarks.common.session import Session
 
 INTRODUCTION = (
     "What being ready to repeat a call adds to one that succeeds at once, without a network. The first attempt is made "
-    "outside of tenacity, which only drives the repeats; beside it what tenacity's own loop around the attempt would add."
+    "outside of tenacity, which only drives the repeats; beside it what tenacity's own loop around the attempt would "
+    "add."
 )
 FACES = {"threads": "", "tasks": ", tasks"}
 

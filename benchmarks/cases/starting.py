@@ -34,9 +34,9 @@ INTRODUCTION = (
     "instances together."
 )
 NO_MODEL = (
-    "Pydantic is most of it: its core alone takes a third of py-consul's whole start to load, and its classes must be there "
-    "for the first typed instance. What is not needed for a look-up over plain HTTP (TLS, httpx, tenacity, the other models) "
-    "is not imported."
+    "Pydantic is most of it: its core alone takes a third of py-consul's whole start to load, and its classes must be "
+    "there for the first typed instance. What is not needed for a look-up over plain HTTP (httpx, tenacity, the other "
+    "models) is not imported."
 )
 
 

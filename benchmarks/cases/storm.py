@@ -15,8 +15,8 @@ CLIENTS = ("raw", "ours", "ours-async", "go", "py-consul", "discovery-client", "
 SERVICES = 1000
 AGENTS = {"disk": "a server with its data on disk", "dev": "an agent in dev mode"}
 INTRODUCTION = f"""\
-{SERVICES} services with a TTL check each, registered and then deregistered one after the other, as a share of what the raw
-socket reaches. The agent itself is the limit: it walks through all services that it holds for each new one."""
+{SERVICES} services with a TTL check each, registered and then deregistered one after the other, as a share of what the
+raw socket reaches. The agent itself is the limit: it walks through all services that it holds for each new one."""
 
 
 def measure(session: Session) -> Figures:

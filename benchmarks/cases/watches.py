@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
@@ -17,8 +18,8 @@ CLIENTS = ("raw", "ours-async", "httpx-async")
 WATCHES, FEW = 1000, 100
 INTRODUCTION = f"""\
 One process that follows {WATCHES} services, the agent's limit of connections raised. "One" is the same client with a
-single service; CPU is the client's, for each change that it saw. Then the limits as they are everywhere: an agent takes 200
-connections from one host, this library opens 64 for watches, and its questions take turns on them."""
+single service; CPU is the client's, for each change that it saw. Then the limits as they are everywhere: an agent takes
+200 connections from one host, this library opens 64 for watches, and its questions take turns on them."""
 
 
 def measure(session: Session) -> Figures:
@@ -81,8 +82,7 @@ def _modest(agent: ConsulAgent, watches: int) -> dict[str, float]:
 
 def _connections(port: int) -> int:
     """Established connections that an agent has, as the kernel knows them."""
-    with open("/proc/net/tcp", encoding="ascii") as lines:
-        found = [line.split() for line in lines][1:]
+    found = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
     return sum(int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "01" for fields in found)
 
 
@@ -111,8 +111,8 @@ def tables(figures: Figures) -> list[str]:
 
 
 HTTP1 = (
-    "this library speaks HTTP/1.1 with Consul, also over TLS: 64 connections serve any number of questions, which take turns "
-    "(a question's answer is then up to 15 seconds late, and says so). An HTTP/2 dispatcher would need 5."
+    "this library speaks HTTP/1.1 with Consul, also over TLS: 64 connections serve any number of questions, which take "
+    "turns (an answer is then up to 15 seconds late, and says so). An HTTP/2 dispatcher would need 5."
 )
 CLAIMS = (
     Claim(

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.servers import locked
+
 __all__ = ["ENVIRONMENTS", "ETCD", "OURS", "PY_CONSUL", "ROOT", "Environment", "Go", "Missing", "Node", "Python"]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,14 +55,19 @@ class Python:
         folder = HOME / self.name
         python, made = folder / "bin" / "python", folder / "made"
         wanted = "\n".join([sys.version, *self.requirements])
-        if not made.exists() or made.read_text() != wanted:
-            shutil.rmtree(folder, ignore_errors=True)
-            print(f"making the environment of {self.name}", file=sys.stderr)
-            _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], self.name)
-            pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--compile"]
-            _run([*pip, *self.requirements], self.name)
-            made.write_text(wanted)
+        HOME.mkdir(parents=True, exist_ok=True)
+        with locked(HOME / f"{self.name}.lock"):
+            if not made.exists() or made.read_text() != wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+                self._make(folder, python)
+                made.write_text(wanted)
         return python
+
+    def _make(self, folder: Path, python: Path) -> None:
+        print(f"making the environment of {self.name}", file=sys.stderr)
+        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], self.name)
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--compile"]
+        _run([*pip, *self.requirements], self.name)
 
 
 @dataclass(frozen=True)

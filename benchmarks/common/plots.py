@@ -109,7 +109,8 @@ def _bar(bar: Bar, unit: str, scale: _Scale, left: float, top: float) -> Iterato
     colour = OURS if bar.name.startswith("ours") else FLOOR if bar.name.startswith("raw") else OTHERS
     middle, end = top + ROW / 2, scale.at(bar.value)
     yield label(left - 6, middle + 4, bar.name, INK, anchor="end")
-    yield f'<rect x="{left:.1f}" y="{top + 3:.1f}" width="{max(1.0, end - left):.1f}" height="{ROW - 6}" fill="{colour}"/>'
+    length = max(1.0, end - left)
+    yield f'<rect x="{left:.1f}" y="{top + 3:.1f}" width="{length:.1f}" height="{ROW - 6}" fill="{colour}"/>'
     if bar.high > bar.low:
         low, high = scale.at(bar.low), scale.at(bar.high)
         yield f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" stroke="{INK}" stroke-width="1.2"/>'
