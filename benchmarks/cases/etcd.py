@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from benchmarks.common.cases import Case
-from benchmarks.common.environments import ETCD, Missing
+from benchmarks.common.environments import ETCD
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.plots import Panel, Plot, ratios
 from benchmarks.common.rendering import table
@@ -42,31 +43,27 @@ def measure(session: Session) -> Figures:
     with EtcdServer(NEWER) as server:
         session.say(f"filling etcd with {sum(sizes)} keys")
         _fill(server, sizes)
-        workers = _workers(session, server, sizes)
-        try:
+        with session.started(_commands(server, sizes)) as workers:
             for number in session.rounds(7):
-                for what, wanted in calls.items():
-                    for worker in turn(workers, number):
-                        if what not in LACKING.get(worker.name, ()):
-                            found = worker.ask(do="latency", operation=what, calls=wanted)
-                            figures.note(worker.name, {kind: found[kind] for kind in ("p50", "cpu")}, f":{what}")
+                _round(figures, turn(workers, number), calls)
                 for worker in turn(workers, number):
                     figures.note(worker.name, _watched(worker, server, session.amount(60, 20)), ":watch")
-        finally:
-            for worker in workers:
-                worker.close()
     return figures
 
 
-def _workers(session: Session, server: EtcdServer, sizes: Sequence[int]) -> list[Worker]:
-    workers = []
-    for name, place in ETCD.items():
-        arguments = [name, server.host, str(server.port), *map(str, sizes)]
-        try:
-            workers.append(Worker(name, place.command("-m", "benchmarks.clients.etcd", *arguments)))
-        except Missing as missing:
-            session.missing[name] = str(missing)
-    return workers
+def _commands(server: EtcdServer, sizes: Sequence[int]) -> dict[str, Callable[[], list[str]]]:
+    address = (server.host, str(server.port), *map(str, sizes))
+    return {
+        name: partial(place.command, "-m", "benchmarks.clients.etcd", name, *address) for name, place in ETCD.items()
+    }
+
+
+def _round(figures: Figures, workers: Sequence[Worker], calls: Mapping[str, int]) -> None:
+    for what, wanted in calls.items():
+        for worker in workers:
+            if what not in LACKING.get(worker.name, ()):
+                found = worker.ask(do="latency", operation=what, calls=wanted)
+                figures.note(worker.name, {kind: found[kind] for kind in ("p50", "cpu")}, f":{what}")
 
 
 def _watched(worker: Worker, server: EtcdServer, events: int) -> dict[str, float]:

@@ -34,7 +34,7 @@ def measure(session: Session) -> Figures:
                     with followed(name, agent.port, many) as following:
                         found = following.began()
                         changes, pause = (session.amount(100, 20), 0.02) if many > 1 else (session.amount(20, 5), 0.25)
-                        found |= _changes(following, writer, many, port, changes, pause)
+                        found |= _changes(following, writer, many, port=port, changes=changes, pause=pause)
                     figures.note(name, found if many > 1 else {"p50, one": found["p50"]})
                     port += 1000
         writer.close()
@@ -51,7 +51,7 @@ def _filled(agent: ConsulAgent, watches: int) -> Writer:
 
 
 def _changes(
-    following: Following, writer: Writer, watches: int, port: int, changes: int, pause: float
+    following: Following, writer: Writer, watches: int, *, port: int, changes: int, pause: float
 ) -> dict[str, float]:
     """Changes that one of many sees, one after the other; of a single service we follow ten a second, no more."""
     delays, begun, missed = [], 0.0, 0

@@ -55,12 +55,12 @@ def targets(cases: Iterable[Case], results: Results) -> str:
     found = [(claim, results.cases.get(case.name)) for case in cases for claim in case.claims if claim.row is not None]
     found.sort(key=lambda pair: pair[0].row or 0)
     rows = [_target(claim, measured.figures if measured else Figures()) for claim, measured in found]
-    explanation = "Quartiles are in brackets. What is not met says why below the table, or in its section."
-    notes = [
-        f"- **{claim.row}, {claim.what}**: {claim.why}"
-        for claim, measured in found
-        if measured and claim.why and not _is_met(claim, measured.figures)
-    ]
+    explanation = "Quartiles are in brackets. Below the table stands why a target is not met."
+    reasons: dict[str, list[str]] = {}
+    for claim, measured in found:
+        if measured and claim.why and not _is_met(claim, measured.figures):
+            reasons.setdefault(claim.why, []).append(f"{claim.row}, {claim.what}")
+    notes = [f"- **{'; '.join(which)}**: {why}" for why, which in reasons.items()]
     head = ("#", "what", "measured", "target", "")
     return "\n".join(["## Targets", "", explanation, "", *table(head, rows), *notes, *([""] if notes else [])])
 

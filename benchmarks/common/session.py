@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
-from benchmarks.common.environments import ENVIRONMENTS, OURS, Environment, Missing
+from benchmarks.common.environments import ENVIRONMENTS, OURS, Missing
 from benchmarks.common.workers import Worker
 from tests.support.agents import ConsulAgent
 from tests.support.waiting import eventually
@@ -58,27 +59,27 @@ class Session:
         print(what, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def workers(
-        self,
-        names: Sequence[str],
-        host: str,
-        port: int,
-        environments: Callable[[str], Environment] = ENVIRONMENTS.__getitem__,
-    ) -> Iterator[list[Worker]]:
-        """Processes of these clients, as far as they can be had here."""
+    def workers(self, names: Sequence[str], host: str, port: int) -> Iterator[list[Worker]]:
+        """Processes of these clients of Consul, as far as they can be had here."""
+        with self.started({name: partial(ENVIRONMENTS[name].client, name, host, port) for name in names}) as workers:
+            yield workers
+
+    @contextlib.contextmanager
+    def started(self, commands: Mapping[str, Callable[[], list[str]]]) -> Iterator[list[Worker]]:
+        """Processes of these commands, by the clients' names. All environments are made before the first one starts."""
+        found = {name: command for name, making in commands.items() if (command := self._made(name, making))}
         with contextlib.ExitStack() as stack:
-            found = []
-            for name in names:
-                try:
-                    command = environments(name).client(name, host, port)
-                except Missing as missing:
-                    if name not in self.missing:
-                        self.say(f"{name} is left out: {missing}")
-                        self.missing[name] = str(missing)
-                    continue
-                found.append(Worker(name, command))
-                stack.callback(found[-1].close)
-            yield found
+            workers = [Worker(name, command) for name, command in found.items()]
+            for worker in workers:
+                stack.callback(worker.close)
+            yield workers
+
+    def _made(self, name: str, making: Callable[[], list[str]]) -> list[str] | None:
+        try:
+            return making()
+        except Missing as missing:
+            self.missing[name] = str(missing)
+            return None
 
     @contextlib.contextmanager
     def local(self) -> Iterator[Worker]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_every_target_that_was_missed_in_the_documentation_is_explained():
             found = claim.of(results.cases[case.name].figures) if case.name in results.cases else None
             if claim.row is not None and found is not None and not claim.is_met_by(found.median):
                 assert claim.why, f"{claim.row}, {claim.what}: {found.median:.3g} is not explained"
+
+
+def test_what_is_missed_for_the_same_reason_is_explained_once():
+    (one, *_) = (claim for claim in LOOKUP.claims if claim.row == 1)
+    case = replace(LOOKUP, claims=(one, replace(one, what="the same again", row=2)))
+    assert f"- **1, {one.what}; 2, the same again**: {one.why}" in page([case], lookups(1.7))
 
 
 def test_a_client_that_was_not_there_has_no_row():
