@@ -206,7 +206,7 @@ class Cluster:
         return None
 
     def _all_vote(self) -> bool:
-        """A server that came when the others had elected already has no vote at first: losing one more is the end then."""
+        """A server that came when the others had elected has no vote at first: losing one more is the end then."""
         with contextlib.suppress(OSError, AssertionError):
             found = self.leader().read("/v1/operator/raft/configuration")["Servers"]
             return {server["Address"].rpartition(":")[0] for server in found if server["Voter"]} >= set(self.hosts)
