@@ -8,8 +8,9 @@ from benchmarks.cases.lookup import CLIENTS
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.plots import Panel, Plot, ratios
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
+from benchmarks.common.statistics import number
 
 CALLERS = 16
 INTRODUCTION = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
+from benchmarks.common.statistics import number
 from benchmarks.common.writing import Writer
 from tests.support.agents import ConsulAgent
 

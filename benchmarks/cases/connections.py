@@ -5,8 +5,9 @@ from __future__ import annotations
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.passing import Passing
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import Session
+from benchmarks.common.statistics import number
 
 CLIENTS = (
     *("raw", "ours", "ours-async", "go", "node", "py-consul", "py-consul-async", "python-consul2", "discovery-client"),

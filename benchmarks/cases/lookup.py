@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.plots import Panel, Plot, ratios
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import SIZES, Session, turn
+from benchmarks.common.statistics import number
 
 CLIENTS = (
     *("raw", "raw, working 35 µs", "raw-async", "ours", "ours-async", "go", "node", "py-consul", "py-consul-async"),

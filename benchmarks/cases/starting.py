@@ -9,9 +9,9 @@ from benchmarks.common.cases import Case
 from benchmarks.common.environments import ENVIRONMENTS, ROOT, Missing, Python, environment
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.plots import Bar, Panel, Plot
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
-from benchmarks.common.statistics import spread
+from benchmarks.common.statistics import number, spread
 
 IMPORTS = {
     "ours": "import consul_access",

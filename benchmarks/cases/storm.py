@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.plots import Panel, Plot, ratios
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
+from benchmarks.common.statistics import number
 from tests.support.agents import ConsulAgent
 
 CLIENTS = ("raw", "ours", "ours-async", "go", "py-consul", "discovery-client", "httpx")

@@ -9,8 +9,9 @@ from pathlib import Path
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures
 from benchmarks.common.following import Following, followed
-from benchmarks.common.rendering import number, table
+from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
+from benchmarks.common.statistics import number
 from benchmarks.common.writing import Writer
 from tests.support.agents import ConsulAgent
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.common.figures import Figures, Key
+from benchmarks.common.statistics import number
 from tools.drawing import label, nice, picture
 
 __all__ = ["Bar", "Panel", "Plot", "drawing", "ratios"]
@@ -78,8 +79,8 @@ def drawing(plot: Plot) -> str:
     columns = min(2, len(plot.panels))
     lines: list[str] = []
     top = 0
-    for number in range(0, len(plot.panels), columns):
-        row = plot.panels[number : number + columns]
+    for first in range(0, len(plot.panels), columns):
+        row = plot.panels[first : first + columns]
         for column, panel in enumerate(row):
             lines += _panel(panel, column * WIDTH, top)
         top += max(_height(panel) for panel in row)
@@ -98,8 +99,8 @@ def _panel(panel: Panel, left: float, top: float) -> Iterator[str]:
         x = scale.at(mark)
         yield f'<path d="M{x:.1f} {top + HEAD:.0f}V{bottom:.0f}" stroke="#e4e7eb"/>'
         yield label(x, bottom + 14, f"{mark:g}{panel.unit}", PALE, anchor="middle")
-    for number, bar in enumerate(panel.bars):
-        yield from _bar(bar, panel.unit, scale, left + NAMES, top + HEAD + ROW * number)
+    for row, bar in enumerate(panel.bars):
+        yield from _bar(bar, panel.unit, scale, left + NAMES, top + HEAD + ROW * row)
     if panel.target is not None:
         x = scale.at(panel.target)
         yield f'<path d="M{x:.1f} {top + HEAD - 4:.0f}V{bottom:.0f}" stroke="{TARGET}" stroke-dasharray="4 3"/>'
@@ -114,7 +115,7 @@ def _bar(bar: Bar, unit: str, scale: _Scale, left: float, top: float) -> Iterato
     if bar.high > bar.low:
         low, high = scale.at(bar.low), scale.at(bar.high)
         yield f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" stroke="{INK}" stroke-width="1.2"/>'
-    yield label(max(end, scale.at(bar.high)) + 5, middle + 4, f"{bar.value:.3g}{unit}", INK)
+    yield label(max(end, scale.at(bar.high)) + 5, middle + 4, f"{number(bar.value)}{unit}", INK)
 
 
 class _Scale:

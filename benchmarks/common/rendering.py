@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from benchmarks.common.cases import Case
 from benchmarks.common.figures import Claim, Figures, Results
 from benchmarks.common.plots import Plot
+from benchmarks.common.statistics import number
 
-__all__ = ["number", "page", "plots", "table", "targets"]
+__all__ = ["page", "plots", "table", "targets"]
 
 INTRODUCTION = """\
 # Benchmarks
@@ -85,8 +86,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table, and an empty one."""
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
-
-
-def number(value: float) -> str:
-    """With three digits, which is more than most of them are good for."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Spread", "quotients", "spread"]
+__all__ = ["Spread", "number", "quotients", "spread"]
 
 UNKNOWN_SPREAD = 0.25
 """What a figure is taken to vary by, as a part of it, when there were too few rounds to see."""
@@ -45,3 +45,8 @@ def spread(figures: Sequence[float]) -> Spread:
 def quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
     """Within each round: what a busy machine does to one, it did to the other."""
     return [one / other for one, other in zip(above, below, strict=True)]
+
+
+def number(value: float) -> str:
+    """With three digits, which is more than most of them are good for."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

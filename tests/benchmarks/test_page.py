@@ -13,8 +13,9 @@ from benchmarks import __main__ as command
 from benchmarks.cases import CASES
 from benchmarks.common.figures import Figures, Measured, Results
 from benchmarks.common.plots import Bar, Panel, Plot, drawing
-from benchmarks.common.rendering import number, page, plots, table
+from benchmarks.common.rendering import page, plots, table
 from benchmarks.common.session import turn
+from benchmarks.common.statistics import number
 
 SVG = "{http://www.w3.org/2000/svg}"
 DOCS = Path(__file__).parents[2] / "docs"
