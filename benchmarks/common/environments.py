@@ -153,6 +153,8 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 
 WITH_ETCD3 = Python("ours-etcd3", ("-e", ".[etcd3]", "protobuf>=7"))
 ETCD: Mapping[str, Python] = {
+    "raw": OURS,
+    "raw-async": OURS,
     "ours": OURS,
     "ours-async": OURS,
     "ours, over gRPC": WITH_ETCD3,

@@ -86,6 +86,7 @@ class AsyncTransport:
         self._scope = settings.scope()
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
+        self._to_prepare = False
 
     async def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
@@ -127,6 +128,8 @@ class AsyncTransport:
             once: as for `send`.
             arrived: is told of an answer, unjudged, as soon as its last byte is there; not by every carrier.
         """
+        if self._to_prepare:
+            await self._prepare()
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         course.arrived = arrived
@@ -137,6 +140,9 @@ class AsyncTransport:
             return outcome
         elapsed = time.monotonic() - course.started
         raise conclude(call, course.telling(outcome), attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+
+    async def _prepare(self) -> None:
+        """Does what has to be done before the first call."""
 
     async def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
@@ -227,7 +233,9 @@ class AsyncTransport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._next(course, begun)
-        token = await settled(self.settings.token.read())
+        token = self.settings.token.read()
+        if token is not None and not isinstance(token, str):
+            token = await settled(token)
         outcome = await self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)

@@ -87,6 +87,7 @@ class Transport:
         self._scope = settings.scope()
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
+        self._to_prepare = False
 
     def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
@@ -128,6 +129,8 @@ class Transport:
             once: as for `send`.
             arrived: is told of an answer, unjudged, as soon as its last byte is there; not by every carrier.
         """
+        if self._to_prepare:
+            self._prepare()
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         course.arrived = arrived
@@ -138,6 +141,9 @@ class Transport:
             return outcome
         elapsed = time.monotonic() - course.started
         raise conclude(call, course.telling(outcome), attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+
+    def _prepare(self) -> None:
+        """Does what has to be done before the first call."""
 
     def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
@@ -226,7 +232,9 @@ class Transport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._next(course, begun)
-        token = settled(self.settings.token.read())
+        token = self.settings.token.read()
+        if token is not None and not isinstance(token, str):
+            token = settled(token)
         outcome = self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)
