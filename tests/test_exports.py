@@ -84,11 +84,11 @@ def test_importing_the_package_loads_next_to_nothing():
     assert not loaded & {"httpx", "pydantic", "anyio", "asyncio", "tenacity", "typing", "ssl"}
 
 
-def test_a_look_up_loads_neither_httpx_nor_tenacity_nor_idna_and_for_threads_no_event_loop():
+def test_a_look_up_loads_neither_httpx_nor_tenacity_nor_tls_and_for_threads_no_event_loop():
     code = (
         "import sys, consul_access\n"
         "assert consul_access.ConsulAccess(url=sys.argv[1]).instances('web') == []\n"
-        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio', 'encodings.idna'} & set(sys.modules))"
+        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio', 'encodings.idna', 'ssl'} & set(sys.modules))"
     )
     with ScriptedServer([answer()]) as server:
         command = [sys.executable, "-c", code, server.url]

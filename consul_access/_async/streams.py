@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import socket
-import ssl
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from consul_access._pairs.sockets import CHUNK, Probe, SocketAddress, begin_connect, finish_connect
+from consul_access._pairs.sockets import CHUNK, Probe, SocketAddress, begin_connect, finish_connect, waits
 from consul_access._pairs.tasks import Inlet, wait_readable, wait_writable
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["SecuredInlet", "connect", "handshake", "inlet", "send_now", "send_rest"]
 
 T = TypeVar("T")
-
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 async def connect(where: SocketAddress, deadline: float) -> socket.socket:
@@ -53,7 +53,9 @@ def send_now(sock: socket.socket, data: bytes) -> int:
     """Sends what there is room for at once, which most requests fit into; how many bytes that were."""
     try:
         return sock.send(data)
-    except _WOULD_BLOCK:
+    except OSError as error:
+        if waits(error, writing=True) is None:
+            raise
         return 0
 
 
@@ -82,25 +84,21 @@ class SecuredInlet(Probe):
         await self.feed(take, math.inf, deadline)
 
     async def _next(self, deadline: float) -> bytes:
-        try:
-            return self._sock.recv(CHUNK)
-        except _WOULD_BLOCK:
-            return await _when_ready(self._sock, lambda: self._sock.recv(CHUNK), deadline)
+        return await _when_ready(self._sock, lambda: self._sock.recv(CHUNK), deadline)
 
 
 def inlet(sock: socket.socket) -> Inlet | SecuredInlet:
     """Where the bytes of this socket come in."""
-    return SecuredInlet(sock) if isinstance(sock, ssl.SSLSocket) else Inlet(sock)
+    return Inlet(sock) if type(sock) is socket.socket else SecuredInlet(sock)
 
 
 async def _when_ready(sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False) -> T:
-    """Tries until the socket would no longer block. TLS may have to read in order to write, and the reverse."""
+    """Tries until the socket would no longer block."""
     while True:
         try:
             return attempt()
-        except ssl.SSLWantReadError:
-            await wait_readable(sock, deadline)
-        except ssl.SSLWantWriteError:
-            await wait_writable(sock, deadline)
-        except BlockingIOError:
-            await (wait_writable(sock, deadline) if writing else wait_readable(sock, deadline))
+        except OSError as error:
+            needed = waits(error, writing=writing)
+            if needed is None:
+                raise
+        await (wait_writable(sock, deadline) if needed == "writable" else wait_readable(sock, deadline))

@@ -11,8 +11,12 @@ import errno
 import os
 import select
 import socket
+import sys
 import time
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "CHUNK",
@@ -24,7 +28,9 @@ __all__ = [
     "look_up",
     "numeric",
     "route_source",
+    "tls_error",
     "unix",
+    "waits",
     "watch_over",
 ]
 
@@ -107,6 +113,28 @@ def ready(sock: socket.socket, seconds: float, *, writing: bool) -> bool:
 
 
 _poll = getattr(select, "poll", None)  # Windows has none; elsewhere select stops at file number 1023
+
+
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """The error, if TLS raised it.
+
+    Whoever asks loads nothing: a program that speaks plain HTTP starts sooner without TLS.
+    """
+    loaded = sys.modules.get("ssl")
+    return error if loaded is not None and isinstance(error, loaded.SSLError) else None
+
+
+def waits(error: OSError, *, writing: bool) -> Literal["readable", "writable"] | None:
+    """What a socket has to become before it can do what it could not do at once; None for any other error.
+
+    Args:
+        error: what it raised.
+        writing: whether it was to send. TLS may have to read in order to write, and the reverse.
+    """
+    if isinstance(error, BlockingIOError):
+        return "writable" if writing else "readable"
+    name = type(tls_error(error)).__name__
+    return "readable" if name == "SSLWantReadError" else "writable" if name == "SSLWantWriteError" else None
 
 
 def look_up(host: str | bytes, port: int, flags: int = 0) -> list[SocketAddress]:

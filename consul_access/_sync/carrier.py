@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import ssl
 import time
 import warnings
 import weakref
@@ -20,8 +19,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from consul_access._pairs.sockets import SocketAddress, numeric, unix, watch_over
+from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, watch_over
 from consul_access._pairs.threads import Slots, resolve
 from consul_access._sync.streams import connect, handshake, inlet, send_now, send_rest
 from consul_access.call import Headers
@@ -36,6 +36,9 @@ from consul_access.errors import (
 )
 from consul_access.models.address import Target
 from consul_access.wire import AnswerReader, Broken, Limits, Request, StreamReader, WireAnswer
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Carrier", "Stream"]
 
@@ -66,11 +69,9 @@ class _Connection:
             self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
             raise Broken(DeadlineExceeded(_silence(reader, limits)), sent=True) from error
-        except ssl.SSLError as error:
-            # TLS 1.3 lets a client send before the server has judged its certificate; the judgement comes here.
-            refused = TlsError(f"the server ended the TLS connection ({error})")
-            raise Broken(self.lost(error) if self._has_answered else refused, sent=self._has_answered) from error
         except OSError as error:
+            if tls_error(error) is not None:
+                raise self.tls_ended(error, has_answered=self.used or reader.begun) from error
             raise Broken(self.lost(error), sent=True, stale=self.used and not reader.begun) from error
         except ConnectionLost as error:
             raise Broken(error, sent=True, stale=self.used and not reader.begun) from error.__cause__
@@ -100,9 +101,13 @@ class _Connection:
         except OSError as error:
             raise Broken(self.lost(error), sent=False, stale=self.used) from error
 
-    @property
-    def _has_answered(self) -> bool:
-        return self.used or self.reader.begun
+    def tls_ended(self, error: OSError, *, has_answered: bool) -> Broken:
+        """What to raise when TLS fails later than in the handshake.
+
+        TLS 1.3 lets a client send before the server has judged its certificate; the judgement comes afterwards.
+        """
+        refused = TlsError(f"the server ended the TLS connection ({error})")
+        return Broken(self.lost(error) if has_answered else refused, sent=has_answered)
 
     def lost(self, error: OSError) -> ConnectionLost:
         """The error for a connection that broke."""
@@ -183,10 +188,9 @@ class Stream:
             connection.inlet.feed_on(enough, until)
         except TimeoutError:
             raise
-        except ssl.SSLError as error:
-            refused = TlsError(f"the server ended the TLS connection ({error})")
-            raise Broken(connection.lost(error) if reader.begun else refused, sent=reader.begun) from error
         except OSError as error:
+            if tls_error(error) is not None:
+                raise connection.tls_ended(error, has_answered=reader.begun) from error
             raise Broken(connection.lost(error), sent=True) from error
         except ConsulAccessError as error:
             raise Broken(error, sent=True) from error.__cause__
@@ -408,9 +412,10 @@ class Carrier:
         except socket.gaierror as error:
             unknown = ConnectFailed(f"the name {target.address.host!r} cannot be looked up ({_reason(error)})")
             raise Broken(unknown, sent=False) from error
-        except ssl.SSLError as error:
-            raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(error)})"), sent=False) from error
         except OSError as error:
+            refused = tls_error(error)
+            if refused is not None:
+                raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(refused)})"), sent=False) from error
             raise Broken(ConnectFailed(f"no connection ({_reason(error)})"), sent=False) from error
 
     def _made(self, sock: socket.socket) -> _Connection:
@@ -473,9 +478,8 @@ def _reason(error: OSError) -> str:
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    return str(error.reason or error.strerror or error).replace("_", " ").lower()
+    unverified = getattr(error, "verify_message", "")  # of a certificate that was not accepted
+    return str(unverified) if unverified else str(error.reason or error.strerror or error).replace("_", " ").lower()
 
 
 _carriers: weakref.WeakSet[Carrier] = weakref.WeakSet()
