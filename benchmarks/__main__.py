@@ -38,11 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = _known(path, "quick" if given.quick else "full")
     old = Results.read(given.compare) if given.compare else None  # before it is written over
     if not given.render:
-        _measure(_chosen(given.only), results, Session(quick=given.quick, rounds=given.rounds), path)
+        _measure(_chosen(given.only), results, _session(given), path)
     _write(results, folder)
     print(targets(CASES, results))
     print(f"written: {path}, {folder / 'benchmarks.md'}", file=sys.stderr)
     return 0 if old is None else _compared(old, results)
+
+
+def _session(given: argparse.Namespace) -> Session:
+    return Session(quick=given.quick, rounds=given.rounds, limit=given.limit)
 
 
 def _parser() -> argparse.ArgumentParser:

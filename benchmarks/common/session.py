@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -33,11 +34,13 @@ class Session:
     Args:
         quick: a little of everything.
         rounds: how many, in place of a case's own number.
+        limit: seconds after which no further round of a case begins, once there was one.
     """
 
-    def __init__(self, *, quick: bool, rounds: int | None = None) -> None:
+    def __init__(self, *, quick: bool, rounds: int | None = None, limit: float | None = None) -> None:
         self.quick = quick
         self._rounds = rounds
+        self._limit = limit
         self._open = contextlib.ExitStack()
         self._server: ConsulAgent | None = None
         self.missing: dict[str, str] = {}
@@ -46,7 +49,11 @@ class Session:
     def rounds(self, full: int, quick: int = 1) -> Iterator[int]:
         """The numbers of the rounds; says which one it is."""
         wanted = quick if self.quick else self._rounds or full
+        begun = time.monotonic()
         for number in range(wanted):
+            if number and self._limit is not None and time.monotonic() - begun > self._limit:
+                self.say(f"no further round after {self._limit:g} s")
+                return
             self.say(f"round {number + 1} of {wanted}")
             yield number
 

@@ -14,7 +14,7 @@ from benchmarks.cases import CASES
 from benchmarks.common.figures import Figures, Measured, Results
 from benchmarks.common.plots import Bar, Panel, Plot, drawing
 from benchmarks.common.rendering import page, plots, table
-from benchmarks.common.session import turn
+from benchmarks.common.session import Session, turn
 from benchmarks.common.statistics import number
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -128,6 +128,17 @@ def test_everybody_is_first_in_turn():
     rounds = [turn("abc", number) for number in range(6)]
     assert [order[0] for order in rounds] == list("abcabc")
     assert all(sorted(order) == list("abc") for order in rounds)
+
+
+def test_a_session_counts_its_rounds():
+    assert list(Session(quick=False).rounds(3)) == [0, 1, 2]
+    assert list(Session(quick=False, rounds=2).rounds(9)) == [0, 1]
+    assert list(Session(quick=True, rounds=7).rounds(9, 2)) == [0, 1]
+
+
+def test_there_is_one_round_at_least_and_none_after_the_limit():
+    assert list(Session(quick=False, limit=0.0).rounds(9)) == [0]
+    assert list(Session(quick=False, limit=3600.0).rounds(3)) == [0, 1, 2]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
