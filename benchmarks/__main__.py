@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a little of everything, in less than two minutes")
     parser.add_argument("--only", action="append", metavar="CASE", help=f"one of {', '.join(c.name for c in CASES)}")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no further round of a case after so long")
     parser.add_argument("--rounds", type=int, help="how many, in place of each case's own number")
     parser.add_argument(
         "--compare", type=Path, metavar="OLD.json", help="end with 1 when a figure got worse than there"

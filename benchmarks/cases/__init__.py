@@ -17,6 +17,7 @@ from benchmarks.cases import (
     retrying,
     starting,
     storm,
+    testing_kit,
     watches,
 )
 
@@ -38,4 +39,5 @@ CASES = (
     keeping.CASE,
     storm.CASE,
     etcd.CASE,
+    testing_kit.CASE,
 )
