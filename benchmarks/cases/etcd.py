@@ -71,6 +71,7 @@ def _round(figures: Figures, workers: Sequence[Worker], calls: Mapping[str, int]
 
 def _watched(worker: Worker, server: EtcdServer, events: int) -> dict[str, float]:
     """How long after a write, from before it was sent, its event has come."""
+    assert worker.process.stdout is not None
     worker.order(do="watched", events=events)
     while not select.select([worker.process.stdout], [], [], 0.02)[0]:
         server.put(WATCHED, "0")  # until it has begun

@@ -71,7 +71,7 @@ def _begun(client: str, agent: ConsulAgent, services: int, seconds: float) -> su
 
 def _figures(process: subprocess.Popen[str]) -> dict[str, float]:
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, f"{process.args} ended with {process.returncode}"
+    assert process.returncode == 0, f"{process.args!r} ended with {process.returncode}"
     found: dict[str, float] = json.loads(output)
     return found
 

@@ -175,6 +175,12 @@ def test_results_that_cannot_be_compared_end_with_code_2(folder, tmp_path, capsy
     assert "cannot be compared" in capsys.readouterr().err
 
 
+def test_options_reach_the_session():
+    session = command._session(command._parser().parse_args(["--quick", "--rounds", "5", "--limit", "0"]))
+    assert list(session.rounds(9, 3)) == [0]
+    assert session.amount(100, 10) == 10
+
+
 def test_a_case_that_does_not_exist_is_refused(folder):
     with pytest.raises(SystemExit, match="there is no case look-up; there are lookup, callers"):
         command.main(["--only", "look-up"])
