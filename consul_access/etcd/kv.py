@@ -26,6 +26,7 @@ __all__ = [
     "compact",
     "delete",
     "get",
+    "get_key",
     "put",
     "txn",
 ]
@@ -242,7 +243,16 @@ def _whole(number: int) -> int:
 
 def get(operation: Get) -> Call[Page]:
     """Reads a key or a range of keys."""
-    return gateway_call("kv.range", "kv/range", operation.body(), _page, subject=_shown(operation.key))
+    return _range(operation.body(), operation.key)
+
+
+def get_key(key: str | bytes) -> Call[Page]:
+    """Reads one key as it is now: the call `get(Get(key))`, which is by far the most frequent one, made directly."""
+    return _range({"key": key_bytes(key)}, key)
+
+
+def _range(body: dict[str, Any], key: str | bytes) -> Call[Page]:
+    return gateway_call("kv.range", "kv/range", body, _page, subject=_shown(key))
 
 
 def get_prefix(prefix: str | bytes, *, limit: int = 0, revision: int = 0, keys_only: bool = False) -> Call[Page]:

@@ -46,3 +46,15 @@ def test_no_name_and_no_text_ends_its_string() -> None:
     hostile = '","prev_kv":true,"x":"'
     assert json.loads(gateway_body({hostile: hostile})) == {hostile: hostile}
     assert json.loads(gateway_body(kv.Compare(b"k", hostile, hostile, "=", 1).body()))["target"] == hostile
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.binary(min_size=1))
+def test_the_short_way_to_one_key_makes_the_same_call(key: str | bytes) -> None:
+    short, long = kv.get_key(key), kv.get(kv.Get(key))
+    assert (short.name, short.path, short.body, short.subject, short.repeat) == (
+        long.name,
+        long.path,
+        long.body,
+        long.subject,
+        long.repeat,
+    )
