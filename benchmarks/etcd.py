@@ -38,6 +38,15 @@ INTRODUCTION = (
     "raw rows are the floors of ours: a bare socket, and a bare `asyncio.Protocol`, that send prepared requests to the "
     "gateway and decode nothing.\n"
 )
+WHERE_TIME_GOES = """
+What a target compares follows its prototype, which was a socket in a thread, also where the other client has tasks; the
+last rows compare tasks with tasks. Most of a call is the gateway's: it makes JSON into gRPC, calls its own server, and
+makes JSON of the answer, so the bare socket is the least that any client of it can take. What this library adds to a
+`get`, measured in a loop with the answer already there, is about 50 µs of Python: 8 for the socket, 7 for HTTP, 8 to
+read the JSON and the base64 in it, 6 to write the request, and the rest for what a bare socket does not do: limits in
+time, the pool, failover, what may be repeated, errors that tell what happened. In an event loop it is about 100 µs: two
+of its turns, and a place in its selector for each call, since connections belong to no event loop and so outlive it.
+"""
 OLD_PROTOBUF = ROOT / ".venv" / "protobuf-3"
 """What etcd3 needs by itself, beside the environment."""
 TARGETS = (
@@ -170,7 +179,7 @@ def report(figures: Figures) -> str:
         lines.append(f"| {title} | {ratio(figures[mine, what][kind], figures[theirs, what][kind]):.2f} | {target} |")
     for title, what, mine, theirs, kind in TASKS:
         lines.append(f"| {title} | {ratio(figures[mine, what][kind], figures[theirs, what][kind]):.2f} | |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, WHERE_TIME_GOES])
 
 
 def main() -> None:
