@@ -30,6 +30,7 @@ from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
 from consul_access.settings import ClientSettings, ssl_context
+from consul_access.tokens import is_at_hand
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
@@ -233,9 +234,8 @@ class AsyncTransport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._next(course, begun)
-        token = self.settings.token.read()
-        if token is not None and not isinstance(token, str):
-            token = await settled(token)
+        read = self.settings.token.read()
+        token = read if is_at_hand(read) else await settled(read)
         outcome = await self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)

@@ -76,6 +76,7 @@ class Inlet(Probe):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
 
     async def feed(self, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
         """Gives away what arrives, until whoever takes it has enough.

@@ -31,6 +31,7 @@ from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
 from consul_access.settings import ClientSettings, ssl_context
+from consul_access.tokens import is_at_hand
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
@@ -232,9 +233,8 @@ class Transport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._next(course, begun)
-        token = self.settings.token.read()
-        if token is not None and not isinstance(token, str):
-            token = settled(token)
+        read = self.settings.token.read()
+        token = read if is_at_hand(read) else settled(read)
         outcome = self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)
