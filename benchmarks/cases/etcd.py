@@ -43,8 +43,8 @@ read the JSON and the base64 in it, 6 to write the request, and the rest for wha
 time, the pool, failover, what may be repeated, errors that tell what happened. In an event loop it is about 100 µs: two
 of its turns, and a place in its selector for each call, since connections belong to no event loop and so outlive it."""
 GATEWAY = (
-    "most of such a call is the gateway's, whose JSON is the price of needing no gRPC: the raw rows of the section on etcd "
-    "are the least that any client of it takes, and what ours adds to that is told below them."
+    "most of such a call is the gateway's, whose JSON is the price of needing no gRPC: the raw rows of the section on "
+    "etcd are the least that any client of it takes, and what ours adds to that is told below them."
 )
 
 
