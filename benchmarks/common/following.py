@@ -15,6 +15,8 @@ __all__ = ["Following", "followed"]
 
 PATIENCE = 20.0
 """Seconds; a change that is not seen by then is missed."""
+BRINGING_UP = 120.0
+"""Seconds that a client may take to follow everything."""
 
 
 class Following:
@@ -30,15 +32,18 @@ class Following:
         self.cpu = 0.0
         """Seconds of CPU that it had used when it saw what was asked for last."""
 
-    def line(self) -> str:
+    def line(self, within: float = PATIENCE) -> str:
         """The next one.
+
+        Args:
+            within: seconds to wait for it.
 
         Raises:
             TimeoutError: it says nothing.
             EOFError: it has ended.
         """
         assert self.process.stdout is not None
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + within
         while b"\n" not in self._data:
             if not select.select([self.process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
                 raise TimeoutError
@@ -51,7 +56,7 @@ class Following:
 
     def began(self) -> dict[str, float]:
         """What a client that follows many says when it has everything."""
-        found: dict[str, float] = json.loads(self.line())
+        found: dict[str, float] = json.loads(self.line(BRINGING_UP))
         return found
 
     def seen(self, port: int) -> float:
