@@ -26,7 +26,16 @@ EXTRAS = ",".join(PROJECT["project"]["optional-dependencies"])
 ENDS = {"oldest": "lowest-direct", "newest": "highest"}
 # One is built here although it has no wheel, as its users have to do; and this project itself.
 BUILT = ("etcd3", "consul-access")
-TESTS = ("tests/rules", "tests/models")
+TESTS = (
+    *(f"tests/test_{name}.py" for name in ("call", "exports", "settings", "wire")),
+    "tests/models",
+    *(f"tests/faces/test_{name}.py" for name in ("health", "reading", "registering", "transport")),
+    *(f"tests/testing/test_{name}.py" for name in ("memory", "plugin")),
+    "tests/cli/test_app.py",
+    *(f"tests/live/test_{name}.py" for name in ("asgi", "wsgi", "django", "gunicorn", "grpc", "health_server")),
+    *(f"tests/live/test_{name}.py" for name in ("discovery", "metrics", "tracing")),
+)
+"""What depends on the Python and on other people's code; the rules do not."""
 
 pyenv = shutil.which("pyenv")
 if pyenv and "PYENV_VERSION" not in os.environ:
@@ -38,7 +47,7 @@ if pyenv and "PYENV_VERSION" not in os.environ:
 @nox.session(python=PYTHONS)
 @nox.parametrize("end", list(ENDS))
 def tests(session: nox.Session, end: str) -> None:
-    """What depends on the Python and on other people's code: both faces, the framework integrations, the commands."""
+    """Both faces, the models, the framework integrations, the test kit and the commands."""
     wheels = ["--only-binary", ":all:", *(f"--no-binary={name}" for name in BUILT)]
     session.install("-e", f".[{EXTRAS}]", "--group", "test", f"--resolution={ENDS[end]}", "--upgrade", *wheels)
-    session.run("pytest", "-q", "-n", "2", *(session.posargs or TESTS))
+    session.run("pytest", "-q", "-n", "2", "--dist", "worksteal", *(session.posargs or TESTS))
