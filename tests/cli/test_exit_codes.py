@@ -77,7 +77,7 @@ UNUSABLE = [
 PROGRAMS = [
     ("exit 7", "", 7),
     ("kill -TERM $$", "", -signal.SIGTERM),
-    ("sleep 60", "--ready-timeout 0.1", 125),
+    ("exec sleep 60", "--ready-timeout 0.1", 125),
     ("exit 0", "--require-registration", 125),
 ]
 """What `run` runs, how, and the code it ends with, at an agent that is away."""
