@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,11 @@ class ConsulAgent(Asking, testing.ConsulAgent):
     @property
     def token(self) -> str | None:  # type: ignore[override]
         return MASTER_TOKEN if self.acl else None
+
+    def run_without_data(self) -> None:
+        """Starts it, and it has forgotten what it held."""
+        shutil.rmtree(self.home / "data")
+        self.run()
 
     def _found(self) -> Path:
         return servers.consul()

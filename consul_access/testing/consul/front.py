@@ -72,6 +72,8 @@ class Front:
             return None
         waiting.seen = cluster.changes
         try:
+            if self.agent.cut_off is not None:
+                raise Refused(500, "rpc error making call: EOF", meta=True)
             if ask.options.index:
                 self._refuse_without_leader(ask)
             told = waiting.again(self.agent, ask)
@@ -102,6 +104,8 @@ class Front:
             return Answer(405, (("Allow", allowed), VARY, TEXT), b"" if method == "HEAD" else text)
         try:
             self._refuse_early(route, ask)
+            if not route.reads_servers and not ask.path.startswith("/v1/agent/"):
+                self._refuse_cut_off()
             if route.reads_servers:
                 ask.options = Options.parse(ask.query)
                 self._refuse_datacenter(ask)
@@ -125,10 +129,15 @@ class Front:
         if ask.first("dc") not in {"", self.agent.cluster.catalog.datacenter}:
             raise Refused(500, "No path to datacenter", meta=True)
 
+    def _refuse_cut_off(self) -> None:
+        if (text := self.agent.cut_off) is not None:
+            raise ServersAway(text)
+
     def _refuse_without_leader(self, ask: Ask) -> None:
-        """While there is no leader, only stale and cached answers are given."""
-        away = self.agent.cluster.away
-        if away is None or ask.options.stale:
+        """While there is no leader, only stale and cached answers are given; while there is no server, cached ones."""
+        cut_off = self.agent.cut_off
+        away = cut_off or self.agent.cluster.away
+        if away is None or (ask.options.stale and cut_off is None):
             return
         if ask.options.cached and _cache_key(ask) in self._cached:
             return

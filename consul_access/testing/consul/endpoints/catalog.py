@@ -206,7 +206,7 @@ def register(agent: Agent, ask: Ask) -> Told:
     node = Node(body["Node"], body.get("Address", ""), body.get("ID", "") or (known.id if known else ""))
     node.tagged, node.meta = body.get("TaggedAddresses"), body.get("NodeMeta")
     try:
-        agent.cluster.write().register(node, service, checks, skip_node=body.get("SkipNodeUpdate", False))
+        agent.write().register(node, service, checks, skip_node=body.get("SkipNodeUpdate", False))
     except CatalogFault as fault:
         text = str(fault)
         if text == "Missing service registration":
@@ -225,7 +225,7 @@ def deregister(agent: Agent, ask: Ask) -> Told:
     service_id, check_id = body.get("ServiceID", ""), body.get("CheckID", "")
     if not _may_forget(agent, allowed, body["Node"], service_id):
         raise Refused(403, common.DENIED)
-    agent.cluster.write().deregister(body["Node"], service_id=service_id, check_id=check_id)
+    agent.write().deregister(body["Node"], service_id=service_id, check_id=check_id)
     agent.cluster.changed()
     return Told(True)
 
