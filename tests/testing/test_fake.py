@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -363,6 +364,16 @@ class TestServing:
                 access.services()
             fake.start()
             assert set(access.services()) == {"consul", "web"}
+
+    @pytest.mark.parametrize("clock", [None, SimulatedClock()], ids=["real time", "time that stands still"])
+    def test_whoever_waits_when_the_server_ends_is_left_at_once(self, clock):
+        fake = FakeConsul(clock=clock)
+        with fake.serve() as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+            sock.sendall(b"GET /v1/health/service/web?index=1000&wait=10m HTTP/1.1\r\nHost: x\r\n\r\n")
+            eventually(lambda: fake.shared.wakers, what="the request waits")
+            server.close()
+            assert sock.recv(1) == b""
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("fake")]
 
     def test_whoever_goes_away_frees_the_place(self, fake):
         import socket
