@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
+import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consul_access.testing import FakeConsul
+from consul_access.testing.common.exchange import Request
 from tests.support.agents import ConsulAgent
 
 COMPARED = (
@@ -19,6 +23,7 @@ COMPARED = (
     "X-Consul-Lastcontact", "X-Consul-Reason",
 )  # fmt: skip
 SETTLES_WITHIN = 5.0
+MOST_WAITS = 4
 _IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -60,9 +65,11 @@ class Pair:
         self._sides = (Side(), Side())
         self._history: deque[str] = deque(maxlen=400)
         """Also what earlier examples did: an index may have moved long before it is asked for."""
+        self._waits: list[_Wait] = []
         self._connection = http.client.HTTPConnection("127.0.0.1", real.port, timeout=20)
 
     def close(self) -> None:
+        self.abandon()
         self._connection.close()
 
     def history(self) -> str:
@@ -88,7 +95,22 @@ class Pair:
                 side.indexes[target] = index
         if method != "GET":
             self.settle()
+            self._heed()
         return real[0].status
+
+    def wait_for_a_change(self, target: str) -> None:
+        """Begins to wait at both; from now on, whatever is done wakes both or neither."""
+        if len(self._waits) < MOST_WAITS and self.do("GET", target) == 200:
+            indexes = [side.indexes[target] for side in self._sides]
+            self._history.append(f"wait {target} from {indexes}")
+            self._waits.append(_Wait(self, target, *indexes))
+
+    def _heed(self) -> None:
+        """Compares who has been woken."""
+        for wait in tuple(self._waits):
+            self.operations += 1
+            if wait.ended():
+                self._waits.remove(wait)
 
     def settle(self) -> None:
         """Waits until the real servers know what the real agent knows."""
@@ -100,8 +122,15 @@ class Pair:
                 if time.monotonic() > deadline:
                     raise AssertionError(f"{target}: {', '.join(differences(real, fake))}")
 
+    def abandon(self) -> None:
+        """Ends all waits, wherever they are."""
+        for wait in self._waits:
+            wait.close()
+        self._waits.clear()
+
     def clear(self) -> None:
         """Both without services, checks, maintenance, and nodes that no agent is behind; nothing is compared."""
+        self.abandon()
         for ask in (self._ask_real, self._ask_fake):
             read = lambda target, ask=ask: ask("GET", target, None)[0].body  # noqa: E731
             for service_id in read("/v1/agent/services"):
@@ -140,6 +169,52 @@ class Pair:
         known = int(index) if status == 200 else None
         moved = 0 if known is None else self._sides[side].moved(target, known)
         return Seen(status, (*told, ("X-Consul-Index", "there" if int(index) > 0 else "zero")), parsed, moved), known
+
+
+class _Wait:
+    """A blocking query at both."""
+
+    def __init__(self, pair: Pair, target: str, real: int, fake: int) -> None:
+        self._target = target
+        self._known = (real, fake)
+        asked = f"{target}{'&' if '?' in target else '?'}wait=5m&index="
+        self._connection = http.client.HTTPConnection("127.0.0.1", pair.real.port, timeout=60)
+        self._connection.request("GET", f"{asked}{real}")
+        self._thread = threading.Thread(target=self._listen)
+        self._real: tuple[int, int] | None = None
+        self._thread.start()
+        self._stack = contextlib.ExitStack()
+        self._course = self._stack.enter_context(pair.fake.course(Request("GET", f"{asked}{fake}")))
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = self._connection.getresponse()
+            answer.read()
+            self._real = (answer.status, int(answer.headers["X-Consul-Index"]))
+
+    def ended(self) -> bool:
+        """Whether both have been answered; fails when only one has."""
+        answer = self._course.look()
+        if answer is None:
+            assert self._real is None, f"{self._target}: the real one has been woken ({self._real}), the fake has not"
+            return False
+        self._thread.join(SETTLES_WITHIN)
+        assert self._real is not None, f"{self._target}: the fake has been woken, the real one has not"
+        fake = (answer.status, int(answer.header("X-Consul-Index") or 0))
+        for (status, index), known in zip((self._real, fake), self._known, strict=True):
+            assert (status, index > known) == (200, True), (
+                f"{self._target}: {self._real} and {fake} after {self._known}"
+            )
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Ends it."""
+        self._stack.close()
+        if self._connection.sock is not None:
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._connection.close()
 
 
 def differences(real: Any, fake: Any, where: str = "") -> Iterator[str]:
