@@ -77,7 +77,7 @@ class Front:
             if ask.options.index:
                 self._refuse_without_leader(ask)
             told = waiting.again(self.agent, ask)
-            if not is_over and _unchanged(ask, told):
+            if not is_over and (_unchanged(ask, told) or _of_others(told, waiting.known)):
                 return None
             answer = self._answered(ask, told)
         except Refused as refused:
@@ -149,7 +149,8 @@ class Front:
         cluster = self.agent.cluster
         exactly = isinstance(told, Told) or (cluster.dialect.streams and ask.path.startswith("/v1/health/service/"))
         until = ask.wait_until(cluster.now, 0.0 if exactly else cluster.random.random())
-        return Waiting(ask, route.answer, until, cluster.changes)
+        known = told.wakes if isinstance(told, Found) else None
+        return Waiting(ask, route.answer, until, cluster.changes, known)
 
     # --- writing answers ----------------------------------------------------------------------------------
 
@@ -227,6 +228,11 @@ def _unchanged(ask: Ask, told: Told | Found) -> bool:
         return ask.options.index > 0 and max(told.index, 1) <= ask.options.index
     wanted = ask.first("hash")
     return bool(wanted) and ("X-Consul-Contenthash", wanted) in told.headers
+
+
+def _of_others(told: Told | Found, known: Any) -> bool:
+    """Whether the index has moved by something that nobody waits for here."""
+    return isinstance(told, Found) and told.wakes is not None and told.wakes == known
 
 
 def _json(data: Any, ask: Ask) -> bytes:
