@@ -24,6 +24,9 @@ COMPARED = (
 )  # fmt: skip
 SETTLES_WITHIN = 5.0
 MOST_WAITS = 4
+FRESH_FOR = 40.0
+"""Seconds after which both are begun anew: from a minute on an agent compares what it holds with the catalog, at a time
+of its own, and what it then mends moves indexes."""
 _IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -60,13 +63,25 @@ class Pair:
 
     def __init__(self, real: ConsulAgent, version: str) -> None:
         self.real = real
-        self.fake = FakeConsul(version, node=real.node, scripts=True)
         self.operations = 0
-        self._sides = (Side(), Side())
+        self._version = version
         self._history: deque[str] = deque(maxlen=400)
         """Also what earlier examples did: an index may have moved long before it is asked for."""
         self._waits: list[_Wait] = []
-        self._connection = http.client.HTTPConnection("127.0.0.1", real.port, timeout=20)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.fake = FakeConsul(self._version, node=self.real.node, scripts=True)
+        self._sides = (Side(), Side())
+        self._begun = time.monotonic()
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.real.port, timeout=20)
+
+    def _renew(self) -> None:
+        """Both from the beginning."""
+        self._connection.close()
+        self.real.restart()
+        self._begin()
+        self._history.append("--- anew")
 
     def close(self) -> None:
         self.abandon()
@@ -131,6 +146,8 @@ class Pair:
     def clear(self) -> None:
         """Both without services, checks, maintenance, and nodes that no agent is behind; nothing is compared."""
         self.abandon()
+        if time.monotonic() - self._begun > FRESH_FOR:
+            self._renew()
         for ask in (self._ask_real, self._ask_fake):
             read = lambda target, ask=ask: ask("GET", target, None)[0].body  # noqa: E731
             for service_id in read("/v1/agent/services"):
