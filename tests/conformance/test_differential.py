@@ -243,8 +243,8 @@ WAITED_FOR = [
     "health/service/{name}", "health/service/{name}?passing", "health/node/{own}", "health/node/{node}",
     "health/state/critical", "catalog/service/{name}", "catalog/services", "catalog/nodes", "catalog/node/{own}",
 ]  # fmt: skip
-"""Not `health/checks/NAME`: a check that goes over to another owner wakes who waits there at the fake, and sometimes at a
-real agent."""
+"""Not `health/checks/NAME`: a check that goes over to another owner wakes who waits there at the fake, and sometimes at
+a real agent."""
 
 
 class Differential(RuleBasedStateMachine):

@@ -189,7 +189,7 @@ REAL = """
     import pytest
     from consul_access import ConsulAccess, EtcdRegistry
     from consul_access.consul import catalog
-    from consul_access.models.catalog import CatalogRegistration
+    from consul_access.models.external import CatalogRegistration
 
     @pytest.mark.parametrize("time", [1, 2, 3])
     @pytest.mark.services(orders="10.0.0.5:8080")

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from consul_access import ConsulAccess, ConsulSettings, consul
-from consul_access.call import Call, Repeat, path
+from consul_access.call import Call, Repeat, json_body, path
 from consul_access.errors import InvalidInput
 from consul_access.testing.real.binaries import CONSUL, find
 from consul_access.testing.real.process import ServerProcess, free_ports
@@ -81,7 +81,7 @@ class ConsulAgent(ServerProcess):
             members = access.send(consul.agent.members())
             for node in access.send(consul.catalog.nodes()):
                 if node.name not in members:
-                    access.send(consul.catalog.deregister(node.name))
+                    access.send(_deregister_node(node.name))
 
     def is_ready(self) -> bool:
         """Whether the servers know its node, which is when it can be used."""
@@ -120,6 +120,18 @@ class ConsulAgent(ServerProcess):
             "disable_update_check": True,
             "log_level": "info",
         }
+
+
+def _deregister_node(name: str) -> Call[None]:
+    return Call(
+        name="catalog.deregister",
+        method="PUT",
+        path="/v1/catalog/deregister",
+        body=json_body({"Node": name}),
+        repeat=Repeat.IDEMPOTENT,
+        read=lambda _: None,
+        subject=name,
+    )
 
 
 def _deregister_check(check_id: str) -> Call[None]:
