@@ -81,7 +81,7 @@ def fixture(rounds: int) -> list[str]:
             taken.append((_suite(f", {name}") - without) / TESTS)
     took, any_fixture = statistics.median(added["registry"]), statistics.median(added["empty"])
     return [
-        f"A test that uses `registry` takes {took:.2f} ms of CPU time longer than one that uses no fixture (target 1 ms);",
+        f"A test that uses `registry` takes {took:.2f} ms of CPU time longer than one without a fixture (target 1 ms);",
         f"one with an empty fixture takes {any_fixture:.2f} ms longer.",
     ]
 
