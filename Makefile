@@ -77,6 +77,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/following.py --write
 	$(BIN)/python benchmarks/balancing.py --write
 	$(BIN)/python benchmarks/etcd.py --write
+	$(BIN)/python benchmarks/testing_kit.py --write
 
 screenshots: .venv/dev
 	$(BIN)/python -m tools.screenshots
