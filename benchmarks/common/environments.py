@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.servers import locked
+from consul_access.testing.real.binaries import locked
 
 __all__ = ["ENVIRONMENTS", "ETCD", "OURS", "PY_CONSUL", "ROOT", "Environment", "Go", "Missing", "Node", "Python"]
 
