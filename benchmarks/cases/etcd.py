@@ -43,9 +43,9 @@ read the JSON and the base64 in it, 6 to write the request, and the rest for wha
 time, the pool, failover, what may be repeated, errors that tell what happened. In an event loop it is about 100 µs: two
 of its turns, and a place in its selector for each call, since connections belong to no event loop and so outlive it.
 
-Beside etcd-client-py ours misses its targets by as much as a bare `Protocol` misses them. Of the processor's time a bare
-socket takes 0.11; the prototype, which had no limits in time, no pool, no failover and no errors to tell of, took 0.2. No
-single part stands out any more: all of a `get` but the connection is 15 µs when nothing else runs in between."""
+Beside etcd-client-py ours misses its targets by as much as a bare `Protocol` misses them. Of the processor's time a
+bare socket takes 0.11; the prototype, which had no limits in time, no pool, no failover and no errors to tell of, took
+0.2. No single part stands out any more: all of a `get` but the connection is 15 µs when nothing else runs in between."""
 GATEWAY = (
     "most of such a call is the gateway's, whose JSON is the price of needing no gRPC: the raw rows of the section on "
     "etcd are the least that any client of it takes, and what ours adds to that is told below them."
