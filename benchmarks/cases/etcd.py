@@ -45,7 +45,7 @@ of its turns, and a place in its selector for each call, since connections belon
 
 Beside etcd-client-py ours misses its targets by as much as a bare `Protocol` misses them. Of the processor's time a
 bare socket takes 0.11; the prototype, which had no limits in time, no pool, no failover and no errors to tell of, took
-0.2. No single part stands out any more: all of a `get` but the connection is 15 µs when nothing else runs in between."""
+0.2. No single part stands out any more: all of a `get` but the connection is 15 µs when nothing runs in between."""
 GATEWAY = (
     "most of such a call is the gateway's, whose JSON is the price of needing no gRPC: the raw rows of the section on "
     "etcd are the least that any client of it takes, and what ours adds to that is told below them."
