@@ -56,7 +56,9 @@ class Following:
 
     def began(self) -> dict[str, float]:
         """What a client that follows many says when it has everything."""
-        found: dict[str, float] = json.loads(self.line(BRINGING_UP))
+        while not (line := self.line(BRINGING_UP)).startswith("{"):
+            pass  # an answer without a change, which servers give now and then
+        found: dict[str, float] = json.loads(line)
         return found
 
     def seen(self, port: int) -> float:
