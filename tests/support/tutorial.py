@@ -133,7 +133,7 @@ class Terminal:
                 raise AssertionError(f"$ {command}\nshould print\n{printed}\nand printed (code {code})\n{text}")
 
     def settle(self, command: str) -> None:
-        """The last command may have printed all that it should and not have ended: only Ctrl-C does not wait for that."""
+        """The last command may have printed all that it should and go on: only Ctrl-C does not wait for its end."""
         if self.goes_on and command != INTERRUPT:
             assert self.read_until_ended() == 0, f"what went on has failed:\n{self.text}"
             self.text, self.goes_on = "", False
