@@ -10,6 +10,7 @@ runs a file that makes the names, and prints what is wrong, as JSON.
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import json
 import runpy
@@ -52,7 +53,7 @@ def _troubles(node: ast.expr, names: Mapping[str, Any]) -> Iterator[str]:
 def _found(node: ast.expr, names: Mapping[str, Any]) -> Any:
     """What a dotted name stands for; what a call or an item gives is anything."""
     if isinstance(node, ast.Name):
-        return names.get(node.id, _NOTHING)
+        return names.get(node.id, getattr(builtins, node.id, _NOTHING))
     if isinstance(node, ast.Attribute):
         owner = _found(node.value, names)
         if owner is None or owner is _NOTHING:
