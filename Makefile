@@ -28,6 +28,8 @@ lint: .venv/dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/codespell -D - -D tools/words.txt $(SOURCES) deploy README.md CHANGELOG.md Makefile
+	$(BIN)/python tools/links.py
 
 types: .venv/dev
 	$(BIN)/mypy

@@ -8,7 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["missing", "public_names", "with_literal_blocks"]
 
-FOR_USERS = ("consul_access", "consul_access.testing", "consul_access.testing.conformance", "consul_access.compat.etcd3")
+FOR_USERS = (
+    "consul_access",
+    "consul_access.testing",
+    "consul_access.testing.conformance",
+    "consul_access.compat.etcd3",
+)
 SECTIONS = {"consul_access.consul": (), "consul_access.etcd": ("texts", "watch"), "consul_access.integrations": ()}
 """Packages whose modules are for users, and those of their modules that are not: what an error's text means, and a stream
 that nobody can read without a watch."""
@@ -52,4 +57,3 @@ def with_literal_blocks(lines: Sequence[str]) -> list[str]:
             found += ["::", ""]
         found.append(line)
     return found
-
