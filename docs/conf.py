@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -31,18 +32,20 @@ nitpicky = True
 exclude_patterns = ["conftest.py"]
 
 
-def as_written(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def as_written(*event: Any) -> None:
     """Docstrings are written for whoever reads the source; this is what reStructuredText wants beyond that."""
+    *_, lines = event
     lines[:] = reference.with_literal_blocks(lines)
 
 
-def as_meant(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def as_meant(*event: Any) -> None:
     """Napoleon takes what stands before a colon in an attribute's docstring for a type."""
-    if what in {"attribute", "property", "data"} and lines[-1:] and lines[-1].startswith(":type: "):
+    _, what, *_, lines = event
+    if what in {"attribute", "property", "data"} and lines and lines[-1].startswith(":type: "):
         lines[0] = f"{lines.pop().removeprefix(':type: ')}: {lines[0]}"
 
 
-def complete(app: Sphinx, env: BuildEnvironment) -> None:
+def complete(_: Sphinx, env: BuildEnvironment) -> None:
     """Warns of public names that the reference does not have."""
     described = {described for described, *_ in env.domains["py"].get_objects()}
     for name in reference.missing(reference.public_names(), described):

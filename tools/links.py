@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -34,12 +35,12 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """What can stand behind a `#` of a link to this page: its headings, as GitHub and MyST write them, and its labels."""
+    """What can stand behind a `#` of a link to this page: headings, as GitHub and MyST write them, and labels."""
     text = page.read_text()
     tokens = MarkdownIt("commonmark").parse(text)
     found: Counter[str] = Counter()
     named = set(_LABEL.findall(text))
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             slug = _slug(inline)
             named.add(f"{slug}-{found[slug]}" if found[slug] else slug)

@@ -15,8 +15,8 @@ FOR_USERS = (
     "consul_access.compat.etcd3",
 )
 SECTIONS = {"consul_access.consul": (), "consul_access.etcd": ("texts", "watch"), "consul_access.integrations": ()}
-"""Packages whose modules are for users, and those of their modules that are not: what an error's text means, and a stream
-that nobody can read without a watch."""
+"""Packages whose modules are for users, and those of their modules that are not: what an error's text means, and a
+stream that nobody can read without a watch."""
 
 
 def public_modules() -> list[str]:

@@ -6,7 +6,21 @@ import pytest
 
 from tools.links import anchors, broken, pages
 
-HEADINGS = "# One thing\n\n## `two` things, and more\n\n## Same\n\n## Same\n\n(label)=\n## Errors\n\n```text\n# no heading\n```\n"
+HEADINGS = """# One thing
+
+## `two` things, and more
+
+## Same
+
+## Same
+
+(label)=
+## Errors
+
+```text
+# no heading
+```
+"""
 
 
 @pytest.fixture
