@@ -57,7 +57,7 @@ fuzz: .venv/fuzz/made
 	$(BIN)/python tests/faults/fuzz.py -max_total_time=$(or $(SECONDS),300) -timeout=20
 
 docs: .venv/dev
-	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
+	$(BIN)/sphinx-build -W -n -q -j auto -b html docs .venv/docs
 
 faces: .venv/dev
 	$(BIN)/python tools/faces.py

@@ -56,7 +56,7 @@ def test_who_does_what_the_tutorial_says_sees_what_it_says(tmp_path):
 
 
 def is_done_already(step: Step) -> bool:
-    """Whether it is about installing, which another test does, or about an agent made of memory."""
+    """Whether it is about installing or testing, where the other test says all, or about an agent made of memory."""
     return (
         "pytest" in step.source
         or "pip install" in step.source
