@@ -3,6 +3,8 @@
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make chart     the values in deploy/helm rendered with the chart in the folder CONSUL_CHART
 # make faults    every fault by its name, ours and others'       make fuzz     bytes that no decoder was made for
+# make versions  both ends of what pyproject.toml allows, beside every Python it names (PYTHONS=3.12)
+# make audit     the list of parts of the wheel (SBOM) in the folder dist, and their known flaws (SERVICE=osv)
 # make soak      50,000 random operations on the fakes and real servers, and random faults for an hour (SECONDS=, SEED=)
 # make screenshots   the pictures of docs/observability.md, from a run of two minutes beside a real Prometheus
 #
@@ -12,9 +14,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Four at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
-SOURCES := consul_access tests tools docs examples benchmarks
+SOURCES := consul_access tests tools docs examples benchmarks noxfile.py
 
-.PHONY: demo test lint types faces check-faces pytest docs bench chart faults fuzz compat soak screenshots clean
+.PHONY: demo test lint types faces check-faces pytest docs bench chart faults fuzz compat versions audit soak screenshots clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -65,12 +67,19 @@ faces: .venv/dev
 compat: $(PROTOBUFS:%=.venv/compat/%/made)
 	for version in $(PROTOBUFS); do .venv/compat/$$version/bin/python -m pytest -q tests/compat || exit 1; done
 
+versions: .venv/versions
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nox $(if $(PYTHONS),--python $(PYTHONS))
+
+audit: .venv/dev
+	$(BIN)/python -m tools.audit $(if $(SERVICE),--vulnerability-service $(SERVICE))
+
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
 	$(BIN)/python benchmarks/balancing.py --write
 	$(BIN)/python benchmarks/etcd.py --write
+	$(BIN)/python benchmarks/testing_kit.py --write
 
 screenshots: .venv/dev
 	$(BIN)/python -m tools.screenshots
@@ -107,6 +116,10 @@ clean:
 .venv/fuzz/made: .venv/dev
 	$(BIN)/python -m pip install -q --group fuzz
 	mkdir -p $(@D) && touch $@
+
+.venv/versions: .venv/dev
+	$(BIN)/python -m pip install -q --group versions
+	touch $@
 
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench

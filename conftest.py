@@ -26,6 +26,7 @@ from tests.support.agents import ConsulAgent
 from tests.support.blocks import UnlessMarked
 from tests.support.console import differences, failure
 from tests.support.etcd import EtcdServer
+from tools import servers
 
 ROOT = Path(__file__).parent
 SAMPLES = ROOT / "tests" / "samples" / "k8s-etcd-samples.json"
@@ -36,8 +37,9 @@ def begin(namespace: dict[str, Any]) -> None:
     stack = namespace["_page"] = contextlib.ExitStack()
     agent = stack.enter_context(ConsulAgent())
     folder = stack.enter_context(tempfile.TemporaryDirectory())
+    binaries = {"CONSUL_BIN": str(servers.consul()), "ETCD_BIN": str(servers.etcd())}
     # gunicorn puts its control socket at home.
-    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address, "HOME": folder}))
+    stack.enter_context(mock.patch.dict(os.environ, {"CONSUL_HTTP_ADDR": agent.address, "HOME": folder, **binaries}))
     stack.enter_context(contextlib.chdir(folder))
 
 
