@@ -30,6 +30,8 @@ lint: .venv/dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/codespell -D - -D tools/words.txt $(SOURCES) deploy README.md CHANGELOG.md Makefile
+	$(BIN)/python tools/links.py
 
 types: .venv/dev
 	$(BIN)/mypy
@@ -57,7 +59,7 @@ fuzz: .venv/fuzz/made
 	$(BIN)/python tests/faults/fuzz.py -max_total_time=$(or $(SECONDS),300) -timeout=20
 
 docs: .venv/dev
-	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
+	$(BIN)/sphinx-build -W -n -q -j auto -b html docs .venv/docs
 
 faces: .venv/dev
 	$(BIN)/python tools/faces.py
@@ -99,6 +101,10 @@ clean:
 
 .venv/dev: .venv/made pyproject.toml
 	$(BIN)/python -m pip install -q -e . --group dev
+	# What docs/migrate moves from. Both have the same module name, so each lives in a folder of its own.
+	for peer in python-consul==1.1.0 py-consul==1.8.0; do \
+		$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/peers/$${peer%%==*} $$peer || exit 1; \
+	done
 	touch $@ .venv/demo
 
 .venv/compat/%/made: pyproject.toml
