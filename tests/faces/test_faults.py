@@ -33,6 +33,7 @@ from consul_access import (
     TlsError,
     UnexpectedRedirect,
 )
+from tests.support.awkward import AWKWARD, REFUSED
 from tests.support.calls import COMPARE_AND_SET
 from tests.support.faces import Awaited
 from tests.support.scripted import (
@@ -319,12 +320,6 @@ def test_f18_a_write_that_was_certainly_not_applied_is_repeated(face, scripted):
 
     face.run(story)
     assert len(server.requests) == 2
-
-
-AWKWARD = [
-    "a/b", "a b", "a?b", "a#b", "a%2Fb", "a&b=c", "ä", "☃", "a+b", "a;b", "a:b@c", "x" * 500, "..a", "a..", "-",
-]  # fmt: skip
-REFUSED = ["", ".", "..", "a\nb", "a\rb", "a\x00b", "\x7f", "\ud800"]
 
 
 @pytest.mark.parametrize("name", AWKWARD)

@@ -144,6 +144,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
 }
 """Tests whose names do not say to which scenario they belong."""
+ALONE: dict[str, str] = {}
+"""Why nobody else is met in a scenario."""
 SERIES = {
     "F": "One call and a bad answer",
     "C": "Consul clusters",

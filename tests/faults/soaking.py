@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -415,12 +415,18 @@ class Soak:
         ground: where.
         seed: of the dice.
         longest: seconds that a fault lasts at most.
+        bounds: what is promised.
+        kinds: the faults that may happen; all of them by default.
     """
 
-    def __init__(self, ground: Ground, seed: int, longest: float) -> None:
+    def __init__(
+        self, ground: Ground, seed: int, longest: float, bounds: Bounds = BOUNDS, kinds: Iterable[str] = ()
+    ) -> None:
         self.ground = ground
         self.dice = random.Random(seed)
         self.longest = longest
+        self.bounds = bounds
+        self.kinds = sorted(kinds or FAULTS)
         self.history = History()
         self.keepers: dict[str, Any] = {}
         self._number = 0
@@ -445,7 +451,7 @@ class Soak:
         return self.history
 
     def _fault(self, client: Any) -> None:
-        kind = self.dice.choice(sorted(FAULTS))
+        kind = self.dice.choice(self.kinds)
         seconds = self.dice.uniform(0.2, self.longest)
         begun = time.monotonic()
         place = len(self.history.troubles)
@@ -478,11 +484,11 @@ class Soak:
             ("lists", lambda: all(reader.notes.current and reader.ids == writer.present for reader in readers)),
         ):
             while not is_well():
-                if time.monotonic() > begun + BOUNDS.recover:
+                if time.monotonic() > begun + self.bounds.recover:
                     seen = {type(reader).__name__: sorted(reader.ids) for reader in readers}
                     text = f"{self.ground.kept()} {sorted(self.keepers)}; {sorted(writer.present)} {seen}"
                     kind = self.history.troubles[-1] if self.history.troubles else "the beginning"
-                    self.history.failures.append(f"{what} are not well {BOUNDS.recover:g} s after {kind}: {text}")
+                    self.history.failures.append(f"{what} are not well {self.bounds.recover:g} s after {kind}: {text}")
                     break
                 time.sleep(0.02)
         found = self.ground.kept()
