@@ -155,9 +155,11 @@ def beside(name: str, peers: dict[str, dict[str, Any]]) -> list[str]:
     return [ours.said, f"{client}{' **ahead**' if is_ahead(other, ours) else ''}: {other.said}"]
 
 
-def tables(results: dict[str, Any], peers: dict[str, dict[str, Any]]) -> str:
+def tables(found: dict[str, Any]) -> str:
+    """Everything that was found, for the page."""
+    results, peers = found["ours"], found["peers"]
     titles = ["scenario", "what must hold", "our tests", "their recovery", "reference", "ours meets it", "another does"]
-    lines: list[str] = []
+    lines = [f"With {', '.join(found['servers'])}.", ""]
     for series, title in SERIES.items():
         lines += [f"## {title}", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
         for name, one in SCENARIOS.items():
@@ -198,7 +200,7 @@ def main() -> int:
         "peers": {**known["peers"], **peers},
         "servers": releases(),
     }
-    page = tables(found["ours"], found["peers"])
+    page = tables(found)
     if given.write:
         RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         PAGE.write_text(f"{PAGE.read_text().partition(MARK)[0]}{MARK}\n\n{page}")

@@ -456,6 +456,18 @@ def flagged(asked: Process, met: Met) -> Met:
 Fault = Callable[[Cluster], None]
 
 
+def write(cluster: Cluster, number: int) -> None:
+    """Registers at a node that no agent looks after, as soon as any server can."""
+    service = {"ID": f"web-{number}", "Service": "web", "Address": "10.0.0.5", "Port": 8000 + number}
+    body = {"Node": "external", "Address": "10.9.0.1", "Service": service}
+    while True:
+        for server in cluster.servers:
+            with contextlib.suppress(OSError):
+                if server.process and server.request("PUT", "/v1/catalog/register", body)[0] == 200:
+                    return
+        time.sleep(0.05)
+
+
 def at_cluster(fault: Fault, *, needs_flag: bool = True, reads_fail: bool = True) -> Meeting:
     """Both clients read every 0.2 s and follow a list while something happens and after it.
 
@@ -469,7 +481,7 @@ def at_cluster(fault: Fault, *, needs_flag: bool = True, reads_fail: bool = True
         with Cluster(client=True) as cluster, contextlib.ExitStack() as stack:
             assert cluster.agent is not None
             place = cluster.agent.host, cluster.agent.port
-            register(cluster.servers[0], 1)
+            write(cluster, 1)
             reading = {client: stack.enter_context(running(client, *place)) for client in clients}
             following = {client: stack.enter_context(running(client, *place)) for client in clients}
             for asked in following.values():
@@ -478,7 +490,7 @@ def at_cluster(fault: Fault, *, needs_flag: bool = True, reads_fail: bool = True
             for asked in reading.values():
                 asked.ask("begin_reads", pause=0.2)
             fault(cluster)
-            register(cluster.servers[0], 2)
+            write(cluster, 2)
             since = time.monotonic()
             found = {}
             for client, asked in following.items():
@@ -513,13 +525,7 @@ def agent_killed(cluster: Cluster) -> None:
 
 
 def leader_killed(cluster: Cluster) -> None:
-    leader = cluster.leader()
-    if leader is cluster.servers[0]:  # which is written to: let another one lead
-        leader.kill()
-        cluster.leader()
-        leader.run()
-        leader = cluster.leader()
-    leader.kill()
+    cluster.leader().kill()
     time.sleep(6)
 
 
@@ -935,7 +941,7 @@ def of_a_registration_that_is_not_seen(clients: Sequence[str]) -> dict[str, Met]
         for client, asked in keeping.items():
             error = asked.answer()["error"]
             said = error or asked.ask("kept")["said"] or "registered, and nothing says that nobody sees it"
-            mets[client] = Met(said, bad=not (error or asked.ask("kept")["said"]))
+            mets[client] = Met(said, bad=int(not (error or asked.ask("kept")["said"])))
         return mets
 
 
@@ -943,6 +949,7 @@ def of_300_watches(client: str) -> Met:
     names = [f"s{number}" for number in range(300)]
     changed = names[::30]
     with ConsulAgent() as agent, running(client, "127.0.0.1", agent.port) as asked:
+        agent.source = "127.0.0.2"  # the client's own may have used up what it is allowed
         written(agent, names, 1)
         begun = time.monotonic()
         asked.ask("follow_many", names=names)
@@ -959,9 +966,9 @@ def of_300_watches(client: str) -> Met:
                 break
             time.sleep(0.2)
         took = time.monotonic() - begun
-    followed = sum(seen.get(name) == 2 for name in changed)
-    said = f"{served} of 300 served over {most} connections; {followed} of 10 changes seen within {took:.0f} s"
-    return Met(said, bad=300 - served + 10 - followed + (most > 64))
+    news = sum(seen.get(name) == 2 for name in changed)
+    said = f"{served} of 300 served over {most} connections; {news} of 10 changes seen within {took:.0f} s"
+    return Met(said, bad=300 - served + 10 - news + (most > 64))
 
 
 def of_ipv6(client: str) -> Met:

@@ -107,6 +107,7 @@ class Ours:
 
         tls: Any = {"url": f"https://{host}:{port}", "ssl_context": ssl.create_default_context(cafile=ca)} if ca else {}
         self._client = ConsulAccess(**(tls or {"host": host, "port": port}), token=token)
+        self._resolver: Any = None
 
     def read(self, name: str = "web") -> list[str]:
         return [str(one) for one in self._client.search_service(name)]
@@ -141,7 +142,7 @@ class Ours:
 
     def reason(self) -> str:
         """What is wrong with the list that is followed."""
-        return self._resolver.snapshot().reason or ""
+        return self._resolver.snapshot().reason if self._resolver is not None else ""
 
     def follow_many(self, names: list[str], told: Callable[[str, int], None]) -> None:
         def follow() -> None:

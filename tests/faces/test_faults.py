@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import ssl
 import threading
 import time
@@ -36,6 +35,7 @@ from consul_access import (
 from tests.support.awkward import AWKWARD, REFUSED
 from tests.support.calls import COMPARE_AND_SET
 from tests.support.faces import Awaited
+from tests.support.memory import peak_memory
 from tests.support.scripted import (
     answer,
     drip_body,
@@ -60,10 +60,6 @@ def entry(port: object = 8080, address: object = "10.0.0.5", identity: str = "we
 
 
 ONE = json.dumps([entry()]).encode()
-
-
-def peak_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def test_f01_connections_closed_on_reuse_are_never_an_error(face, scripted):
