@@ -16,7 +16,7 @@ from consul_access.call import Reply
 from consul_access.errors import BadAnswer
 from consul_access.models.meta import Entries, QueryMeta
 
-__all__ = ["Rereader", "decode", "decode_list"]
+__all__ = ["AT_THE_FIRST", "Rereader", "decode", "decode_list"]
 
 T = TypeVar("T")
 log = logging.getLogger("consul_access")
@@ -40,6 +40,14 @@ _SEPARATORS: Final = (
 within JSON texts are escaped, so neither can occur in one."""
 
 
+class _AtTheFirst(FailFast):
+    __hash__ = object.__hash__  # so that types that have it can be looked up
+
+
+AT_THE_FIRST: Final = _AtTheFirst()
+"""Has a list be given up at its first bad item: a complaint takes many times what a bad item took."""
+
+
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return _made(kind)
 
@@ -51,8 +59,7 @@ def _made(kind: Any) -> TypeAdapter[Any]:
 
 
 def _list_of(kind: Any) -> TypeAdapter[Any]:
-    """Of a list that is given up at its first bad entry: a complaint takes many times what a bad entry took."""
-    return _made(Annotated[list[kind], FailFast()])
+    return _made(Annotated[list[kind], AT_THE_FIRST])
 
 
 def decode(kind: type[T], reply: Reply) -> T:

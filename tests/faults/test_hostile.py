@@ -114,7 +114,7 @@ def test_what_has_no_end_is_ended_by_us(face, scripted, step, timeout):
     face.run(story)
 
 
-MANY = 700_000
+MANY = 200_000
 SWARMS = {
     "objects": b"[" + b"{}," * MANY + b"{}]",
     "numbers": b"[" + b"1," * MANY + b"1]",
@@ -126,13 +126,13 @@ SWARMS = {
 @pytest.mark.parametrize("body", SWARMS.values(), ids=SWARMS)
 @pytest.mark.parametrize("name", ["health.instances", "catalog.service", "catalog.services", "agent.services"])
 def test_a_swarm_of_things_that_are_none_is_refused_without_a_complaint_about_each(name, body):
-    """Two megabytes of `{}` took two gigabytes and a quarter of a minute."""
+    """Three megabytes of `{}` took two gigabytes and a quarter of a minute."""
     read, _ = DECODERS[name]
     before, begun = peak_memory(), time.process_time()
     with pytest.raises(BadAnswer):
         read(body)
-    assert time.process_time() - begun < 5
-    assert peak_memory() - before < 500 * MEBIBYTE
+    assert time.process_time() - begun < 2
+    assert peak_memory() - before < 200 * MEBIBYTE
 
 
 def test_more_bad_entries_than_good_ones_are_no_list_and_fewer_are_left_out():
