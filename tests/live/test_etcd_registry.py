@@ -449,7 +449,7 @@ def test_a_thousand_registrations_in_one_process(any_etcd, told, record_property
 def test_members_and_leaders_that_are_killed_are_not_noticed(cluster, told):
     events = []
     with (
-        EtcdRegistry(endpoints=cluster.endpoints, ttl=5) as client,
+        EtcdRegistry(endpoints=cluster.endpoints, ttl=3) as client,
         EtcdRegistry(endpoints=cluster.endpoints) as reader,
         reader.resolver("orders") as orders,
         client.registered("orders", "10.0.0.5", 8080, on_event=lambda event: events.append(event.kind)) as keeper,
@@ -464,7 +464,7 @@ def test_members_and_leaders_that_are_killed_are_not_noticed(cluster, told):
                 with client.registered("others", "10.0.0.6", 1):
                     told("another service is registered after", time.monotonic() - begun)
                 eventually(lambda: not orders.snapshot().is_stale, within=30)
-                time.sleep(7)  # longer than the lease lives by itself
+                time.sleep(4.5)  # longer than the lease lives by itself
                 assert eventually(lambda: client.instances("orders"), within=20)
                 member.run()
                 cluster.leader()
@@ -578,11 +578,11 @@ def test_n07_what_a_resolver_told_is_what_was_in_the_store(cluster, record_prope
 
         writing = threading.Thread(target=write)
         writing.start()
-        for _ in range(3):
-            time.sleep(3)
-            member = cluster.running()[0] if _ % 2 else cluster.leader()
+        for number in range(3):
+            time.sleep(2)
+            member = cluster.running()[0] if number % 2 else cluster.leader()
             member.kill()
-            time.sleep(3)
+            time.sleep(2)
             member.run()
             cluster.leader()
         stop.set()

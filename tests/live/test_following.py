@@ -17,7 +17,7 @@ from tests.support.many import connections, forgotten, written
 
 OUTAGE = float(os.environ.get("OUTAGE", "8"))
 """Seconds that the agent is away while instances are picked; `OUTAGE=60` is the long version."""
-ROUNDS = 40
+ROUNDS = 20
 
 
 def ids(found):
