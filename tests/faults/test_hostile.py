@@ -32,38 +32,53 @@ ENTRY = {
     "Checks": [],
 }
 ONE = json.dumps([ENTRY]).encode()
+PAIR = b'{"header":{"revision":"7"},"kvs":[{"key":"YQ==","value":"MQ==","mod_revision":"3"}],"count":"1"}'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def told(*lines: str, body: bytes = ONE):
+def told(body: bytes, *lines: str):
     """An answer with these lines, and the end of the connection."""
     return garbage("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + body)
 
 
 WRONG_LENGTHS = {
-    "too long": told(f"Content-Length: {len(ONE) + 10}"),
-    "too short": told(f"Content-Length: {len(ONE) - 10}"),
-    "two of them": told(f"Content-Length: {len(ONE)}", "Content-Length: 2"),
-    "negative": told("Content-Length: -1"),
-    "no number": told("Content-Length: many"),
-    "beyond all bounds": told(f"Content-Length: {10**30}"),
-    "larger than a number": told(f"Content-Length: {2**64 - 1}"),
-    "and chunked": told(f"Content-Length: {len(ONE)}", "Transfer-Encoding: chunked"),
-    "a chunk of 16 exbibytes": garbage(CHUNKED + b"ffffffffffffffff\r\n" + ONE),
-    "a chunk of less than nothing": garbage(CHUNKED + b"-1\r\n" + ONE),
-    "a chunk that is longer than it says": garbage(CHUNKED + b"2\r\n" + ONE + b"\r\n0\r\n\r\n"),
-    "chunks without an end": garbage(CHUNKED + b"%x\r\n%s\r\n" % (len(ONE), ONE)),
+    "too long": lambda body: told(body, f"Content-Length: {len(body) + 10}"),
+    "too short": lambda body: told(body, f"Content-Length: {len(body) - 10}"),
+    "two of them": lambda body: told(body, f"Content-Length: {len(body)}", "Content-Length: 2"),
+    "negative": lambda body: told(body, "Content-Length: -1"),
+    "no number": lambda body: told(body, "Content-Length: many"),
+    "beyond all bounds": lambda body: told(body, f"Content-Length: {10**30}"),
+    "larger than a number": lambda body: told(body, f"Content-Length: {2**64 - 1}"),
+    "and chunked": lambda body: told(body, f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"),
+    "a chunk of 16 exbibytes": lambda body: garbage(CHUNKED + b"ffffffffffffffff\r\n" + body),
+    "a chunk of less than nothing": lambda body: garbage(CHUNKED + b"-1\r\n" + body),
+    "a chunk that is longer than it says": lambda body: garbage(CHUNKED + b"2\r\n" + body + b"\r\n0\r\n\r\n"),
+    "chunks without an end": lambda body: garbage(CHUNKED + b"%x\r\n%s\r\n" % (len(body), body)),
 }
 
 
-@pytest.mark.parametrize("step", WRONG_LENGTHS.values(), ids=WRONG_LENGTHS)
-def test_a_wrong_length_is_never_believed(face, scripted, step):
-    server = scripted([step])
+@pytest.mark.parametrize("wrong", WRONG_LENGTHS.values(), ids=WRONG_LENGTHS)
+def test_a_wrong_length_is_never_believed(face, scripted, wrong):
+    consul, etcd = scripted([wrong(ONE)]), scripted([wrong(PAIR)])
 
     async def story():
-        async with face.access(url=server.url, timeout=2, retry=RetryPolicy.none()) as access:
+        async with face.access(url=consul.url, timeout=2, retry=RetryPolicy.none()) as access:
             with pytest.raises(ConsulAccessError):
                 await access.instances("web")
+        async with face.etcd("127.0.0.1", etcd.port, timeout=2, retry=RetryPolicy.none()) as client:
+            with pytest.raises(ConsulAccessError):
+                await client.get("a")
+
+    face.run(story)
+
+
+def test_with_the_right_length_they_are_believed(face, scripted):
+    consul, etcd = (scripted([told(body, f"Content-Length: {len(body)}")]) for body in (ONE, PAIR))
+
+    async def story():
+        async with face.access(url=consul.url) as access, face.etcd("127.0.0.1", etcd.port) as client:
+            assert len(await access.instances("web")) == 1
+            assert (await client.get("a"))[0] == b"1"
 
     face.run(story)
 
@@ -199,6 +214,19 @@ def test_no_redirect_is_followed_anywhere_by_anything(face, scripted, status, lo
 
     face.run(story)
     assert len(server.requests) == 4
+    assert elsewhere.requests == []
+
+
+def test_a_list_that_is_followed_is_asked_for_nowhere_else_either(face, scripted):
+    elsewhere = scripted([answer(body=ONE)])
+    server = scripted([answer(302, b"", {"Location": elsewhere.url})])
+
+    async def story():
+        async with face.access(url=server.url, token="canary-elsewhere-2") as access, access.resolver("web") as web:
+            await face.eventually(lambda: "302" in web.snapshot().reason, what="the redirect is the reason")
+            assert web.snapshot().is_stale
+
+    face.run(story)
     assert elsewhere.requests == []
 
 
