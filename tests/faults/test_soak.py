@@ -36,7 +36,7 @@ def soaked(where: str, seed: int, seconds: float, longest: float, record_propert
     assert len(history.told) > 10
     assert history.troubles
     findings = judge(history, BOUNDS)
-    assert findings == [], f"seed {seed}; faults: {history.troubles}"
+    assert not findings, "\n".join([f"seed {seed}", *findings[:100], *map(str, history.troubles)])
 
 
 @pytest.mark.parametrize("where", ["consul", "etcd"])
