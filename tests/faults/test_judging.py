@@ -23,6 +23,7 @@ def used(when: float, **more: int) -> Used:
     return dataclasses.replace(Used(when, threads=5, tasks=2, files=20, memory=100 * MEBIBYTE), **more)
 
 
+MEASURED = [36, 38, 32, 36, 39, 33, 33, 39, 35, 32, 35, 35, 32, 35, 32, 35, 32, 39, 38, 38, 35]
 GOOD = {
     "it is there": History([CAME], [told(5, "a")]),
     "it is not there yet": History([CAME], [told(0.5)]),
@@ -39,6 +40,7 @@ GOOD = {
     "late after a fault": History([CAME, Write("b", True, 30, 30)], [told(36, "a")], [Trouble("reset", 20, 29)]),
     "kept": History(held=[Held(1, frozenset("ab"), frozenset("ab"))]),
     "it warms up and stays": History(used=[used(n, threads=5 + min(n, 3)) for n in range(12)]),
+    "up and down, as measured": History(used=[used(n, files=count) for n, count in enumerate(MEASURED)]),
     "up and down": History(used=[used(n, files=20 + n % 3) for n in range(12)]),
 }
 BAD = {
