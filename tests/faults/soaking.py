@@ -21,7 +21,7 @@ from tests.faults.judging import Bounds, Held, History, Told, Trouble, Used, Wri
 from tests.support.agents import ConsulAgent
 from tests.support.cluster import Cluster
 from tests.support.etcd import NEWER, EtcdCluster, EtcdServer, encoded
-from tests.support.faulty import FaultyProxy, Way
+from tests.support.faulty import PROXY_THREADS, FaultyProxy, Way
 
 BOUNDS = Bounds(slack=2.0, follow=5.0, recover=40.0, flag=20.0)
 """A machine that is busy with other things is given time; what is wrong for ever is wrong after that as well."""
@@ -479,24 +479,30 @@ class Soak:
     def _quiet(self, writer: Writer, *readers: Any) -> None:
         """Waits until everything is as it should be, which must not take for ever; then it is measured."""
         begun = time.monotonic()
-        for what, is_well in (
-            ("registrations", lambda: self.ground.kept() == set(self.keepers)),
-            ("lists", lambda: all(reader.notes.current and reader.ids == writer.present for reader in readers)),
-        ):
-            while not is_well():
-                if time.monotonic() > begun + self.bounds.recover:
-                    seen = {type(reader).__name__: sorted(reader.ids) for reader in readers}
-                    text = f"{self.ground.kept()} {sorted(self.keepers)}; {sorted(writer.present)} {seen}"
-                    kind = self.history.troubles[-1] if self.history.troubles else "the beginning"
-                    self.history.failures.append(f"{what} are not well {self.bounds.recover:g} s after {kind}: {text}")
-                    break
-                time.sleep(0.02)
-        found = self.ground.kept()
+        while not self._is_well(found := self.ground.kept(), writer, readers):
+            if time.monotonic() > begun + self.bounds.recover:
+                seen = {type(reader).__name__: sorted(reader.ids) for reader in readers}
+                text = f"{found} {sorted(self.keepers)}; {sorted(writer.present)} {seen}"
+                kind = self.history.troubles[-1] if self.history.troubles else "the beginning"
+                self.history.failures.append(f"it is not well {self.bounds.recover:g} s after {kind}: {text}")
+                break
+            time.sleep(0.02)
         now = time.monotonic()
         self.history.held.append(Held(now, frozenset(self.keepers), frozenset(found or ())))
-        self.history.used.append(
-            Used(now, threading.active_count(), readers[-1].tasks, len(os.listdir("/proc/self/fd")), _resident())  # noqa: PTH208
-        )
+        self.history.used.append(Used(now, _threads(), readers[-1].tasks, self._files(), _resident()))
+
+    def _is_well(self, kept: set[str] | None, writer: Writer, readers: Iterable[Any]) -> bool:
+        lists = all(reader.notes.current and reader.ids == writer.present for reader in readers)
+        return lists and kept == set(self.keepers)
+
+    def _files(self) -> int:
+        """Those that are open, but not the proxies' own."""
+        return len(os.listdir("/proc/self/fd")) - sum(2 * proxy.connections for proxy in self.ground.proxies)  # noqa: PTH208
+
+
+def _threads() -> int:
+    """Those that are at work, but not the proxies' own."""
+    return sum(thread.name != PROXY_THREADS for thread in threading.enumerate())
 
 
 def _resident() -> int:
