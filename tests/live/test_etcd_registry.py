@@ -578,11 +578,11 @@ def test_n07_what_a_resolver_told_is_what_was_in_the_store(cluster, record_prope
 
         writing = threading.Thread(target=write)
         writing.start()
-        for number in range(3):
-            time.sleep(2)
-            member = cluster.running()[0] if number % 2 else cluster.leader()
+        for _ in range(3):
+            time.sleep(3)
+            member = cluster.running()[0] if _ % 2 else cluster.leader()
             member.kill()
-            time.sleep(2)
+            time.sleep(3)
             member.run()
             cluster.leader()
         stop.set()
