@@ -65,7 +65,7 @@ class TestWhatWasFound:
     ("one", "is_better"),
     [
         (Met("", bad=1), True),
-        (Met("", bad=2), False),
+        (Met("", bad=2, failed=2), True),
         (Met("", bad=2, failed=3), False),
         (Met("", bad=3, failed=2), True),
         (Met("", bad=2, failed=3, seconds={"back": 8.5}), True),
