@@ -101,6 +101,10 @@ def longest(reads: Sequence[Read]) -> float:
     return max(ended - begun for begun, ended, _ in reads)
 
 
+def late(reads: Sequence[Read]) -> int:
+    return sum(ended - begun > PROMISED for begun, ended, _ in reads)
+
+
 def wrong(reads: Sequence[Read], *right: object) -> list[Any]:
     return [found for _, _, found in reads if not isinstance(found, str) and found not in right]
 
@@ -120,8 +124,7 @@ def should_be_right(reads: Sequence[Read], right: object) -> Met:
 def should_be_refused(reads: Sequence[Read]) -> Met:
     """Nothing good was to be had: an error of the client's own, in time, is right. Sooner is not better."""
     foreign = sum(is_foreign(found) for _, _, found in reads)
-    believed, late = len(reads) - len(raised(reads)), sum(ended - begun > PROMISED for begun, ended, _ in reads)
-    return Met(in_words(reads), bad=believed + late, failed=foreign)
+    return Met(in_words(reads), bad=len(reads) - len(raised(reads)) + late(reads), failed=foreign)
 
 
 # --- one call and a bad answer --------------------------------------------------------------------------------
@@ -511,7 +514,7 @@ def with_reads(met: Met, reads: list[Read], *, reads_fail: bool) -> Met:
     silent = max(after - before for before, after in itertools.pairwise([reads[0][0], *good]))
     return Met(
         f"{in_words(reads, *right)}, without a right one for {silent:.1f} s; {met.said}",
-        bad=met.bad + len(wrong(reads, *right)),
+        bad=met.bad + len(wrong(reads, *right)) + late(reads),
         failed=met.failed + sum(is_foreign(found) if reads_fail else 1 for found in raised(reads)),
         seconds={**met.seconds, "without a right answer": silent},
     )
@@ -562,7 +565,7 @@ def followers_frozen(cluster: Cluster) -> None:
         cluster.await_whole()
         frozen.append(next(server for server in cluster.followers() if server not in frozen))
         frozen[-1].pause()
-        time.sleep(12)
+        time.sleep(15)
         frozen[-1].resume()
 
 
@@ -1022,7 +1025,7 @@ MEETINGS: dict[str, tuple[tuple[str, str], Meeting]] = {
     "C06": (CONSUL, of_servers_that_lose_their_data),
     "C07": (CONSUL, alone(of_tokens)),
     "C08": (CONSUL, at_cluster(servers_restarted, needs_flag=False, reads_fail=False)),
-    "C09": (CONSUL, at_cluster(followers_frozen, needs_flag=False, reads_fail=False)),
+    "C09": (CONSUL, at_cluster(followers_frozen, needs_flag=False)),
     "E01": (ETCD, events_of(away, members=3)),
     "E02": (ETCD, events_of(away)),
     "E03": (ETCD, events_of(etcd_leader_killed, members=3)),
