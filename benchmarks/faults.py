@@ -74,7 +74,7 @@ def tested_once(selection: list[str]) -> dict[str, Outcome]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         files = sorted({test.partition("::")[0] for test in functions})
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", expression(selection)]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", "-m", expression(selection)]
         subprocess.run([*command, f"--junitxml={report}", *files], cwd=ROOT, check=False)
         return of_cases(ET.parse(report).iter("testcase"), selection)
 
