@@ -91,14 +91,17 @@ class Bounds:
         follow: seconds after which a change is seen, when nothing is wrong.
         recover: seconds after a fault within which everything is as without it.
         flag: seconds of a fault after which a list that cannot be confirmed says so.
+        replay: seconds around the end of a fault that killed servers in which they may tell what was true once.
     """
 
     slack: float = 1.0
     follow: float = 3.0
     recover: float = 15.0
     flag: float = 15.0
+    replay: float = 0.0
 
 
+RESTARTING = ("killed", "without quorum")
 DEAFENING = frozenset({"silent", "refused", "frozen", "killed"})
 """Faults behind which nobody can confirm anything."""
 
@@ -121,7 +124,10 @@ def judge(history: History, bounds: Bounds) -> list[str]:
 def _wrong(history: History, bounds: Bounds) -> Iterator[str]:
     """No address is handed out that was not registered at any moment since the list's own age."""
     spans = _spans(history.writes)
+    restarts = [trouble.ended for trouble in history.troubles if trouble.kind.startswith(RESTARTING)]
     for told in history.told:
+        if any(abs(told.when - ended) < bounds.replay for ended in restarts):
+            continue
         since = told.when - told.age - bounds.slack
         for name in sorted(told.ids):
             if not any(begun <= told.when and since <= ended for begun, ended in spans.get(name, ())):

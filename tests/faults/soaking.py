@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -44,6 +45,8 @@ class Ground(ABC):
 
     servers: list[Server]
     """Those that may die or freeze, one at a time."""
+    bounds: Bounds = BOUNDS
+    """What is promised here."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self.stack = stack
@@ -77,7 +80,13 @@ class Ground(ABC):
 
 
 class AtConsul(Ground):
-    """One server with its data on disk."""
+    """One server with its data on disk.
+
+    When it is started again it answers at once, while it still reads back what had happened; nothing in these answers
+    says so, except that their index is lower than before.
+    """
+
+    bounds = replace(BOUNDS, replay=1.0)
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         super().__init__(stack)
@@ -122,6 +131,8 @@ class AtConsul(Ground):
 
 class AtConsulCluster(AtConsul):
     """Three servers, and the client agent of this machine."""
+
+    bounds = BOUNDS
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         Ground.__init__(self, stack)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.faults.judging import MEBIBYTE, Bounds, Held, History, Told, Trouble, Used, Write, judge
 
-BOUNDS = Bounds(slack=0.5, follow=2.0, recover=10.0, flag=5.0)
+BOUNDS = Bounds(slack=0.5, follow=2.0, recover=10.0, flag=5.0, replay=1.0)
 CAME = Write("a", True, 1.0, 1.1)
 WENT = Write("a", False, 20.0, 20.1)
 
@@ -37,6 +37,9 @@ GOOD = {
     "flagged in a fault and a while after it": History(
         [CAME], [told(26, "a", age=6, stale=True), told(39, "a", age=1, stale=True)], [Trouble("silent", 20, 30)]
     ),
+    "what was true once, from a server that has just been started again": History(
+        [CAME, WENT], [told(40.2, "a")], [Trouble("killed in part", 30, 40)]
+    ),
     "late after a fault": History([CAME, Write("b", True, 30, 30)], [told(36, "a")], [Trouble("reset", 20, 29)]),
     "kept": History(held=[Held(1, frozenset("ab"), frozenset("ab"))]),
     "it warms up and stays": History(used=[used(n, threads=5 + min(n, 3)) for n in range(12)]),
@@ -47,6 +50,14 @@ BAD = {
     "never registered": (History([CAME], [told(5, "a", "x")]), "handed out x"),
     "before its time": (History([CAME], [told(0.4, "a")]), "handed out a"),
     "long gone": (History([CAME, WENT], [told(23, "a")]), "handed out a"),
+    "what was true once, long after a restart": (
+        History([CAME, WENT], [told(41.5, "a")], [Trouble("killed", 30, 40)]),
+        "handed out a",
+    ),
+    "what was true once, after a fault that restarts nobody": (
+        History([CAME, WENT], [told(40.2, "a")], [Trouble("silent", 30, 40)]),
+        "handed out a",
+    ),
     "older than it says": (
         History([CAME, WENT], [told(40, "a", age=10.0, stale=True)], [Trouble("killed", 19, 45)]),
         "handed out a",

@@ -19,7 +19,7 @@ from consul_access._async import carrier as async_carrier
 from consul_access._sync import carrier
 from consul_access.rules.keeping import Keeping
 from tests.faults.judging import MEBIBYTE, Bounds, judge
-from tests.faults.soaking import BOUNDS, GROUNDS, Soak
+from tests.faults.soaking import GROUNDS, Soak
 
 SECONDS = float(os.environ.get("CONSUL_ACCESS_SOAK_SECONDS") or 0)
 SEED = int(os.environ.get("CONSUL_ACCESS_SOAK_SEED") or random.SystemRandom().randrange(10**6))
@@ -35,7 +35,7 @@ def soaked(where: str, seed: int, seconds: float, longest: float, record_propert
     record_property("lists looked at", len(history.told))
     assert len(history.told) > 10
     assert history.troubles
-    findings = judge(history, BOUNDS)
+    findings = judge(history, soak.ground.bounds)
     assert not findings, "\n".join([f"seed {seed}", *findings[:100], *map(str, history.troubles)])
 
 
