@@ -157,9 +157,9 @@ class Rereader(Generic[T]):
             read = self._validator()(body)
         except ValidationError:
             return None
-        known = dict(zip(self._entries, self._entries, strict=True))
         for place, entry in enumerate(read):
-            if (before := known.get(entry)) is not None:
+            # There are so few that comparing costs less than hashing.
+            if (before := next((known for known in self._entries if known == entry), None)) is not None:
                 read[place] = before
             elif self._share is not None and len(read) > 1:
                 self._share(entry, self._pool)

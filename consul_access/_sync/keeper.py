@@ -14,16 +14,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from consul_access import exits
-from consul_access._pairs.threads import Bell, Examiner, Flag, Slots, Worker, settled, shielded, sleep
+from consul_access._pairs.threads import Bell, Examiner, Flag, Slots, Worker, settled, shielded
 from consul_access._sync import farewell
+from consul_access._sync.fellows import Fellows
 from consul_access._sync.place import HANGING, Place, StillThere, Teller
 from consul_access._sync.pulse import Pulse, Stay
-from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, RequestRefused, Unavailable
+from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, Unavailable
 from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
 from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval
 from consul_access.rules.reporting import report_of
-from consul_access.sharing import Rest, Share
 
 if TYPE_CHECKING:
     import httpx
@@ -79,10 +79,8 @@ class Keeper:
         self._health = None if health is None else Examiner(health)
         self._on_event = on_event
         self._fail_fast = fail_fast
-        self._shared = shared
+        self._fellows: Fellows | None = Fellows(drain, stop_timeout) if shared else None
         self._pulse = pulse if health is None else None  # a health function takes its time
-        self._share: Share | None = None
-        self._others = False
         self._transport = transport
         self._process = 0
         self._rule = Keeping.ended()
@@ -175,7 +173,8 @@ class Keeper:
         self._hurry, self._ended = Flag(), Flag()
         self._bell, self._turn = Bell(), Slots(1)
         self._over = False
-        self._share = Share(f"{place.definition.id} at {self._settings.targets}") if self._shared else None
+        if self._fellows is not None:
+            self._fellows.begin(f"{place.definition.id} at {self._settings.targets}")
         self._process = os.getpid()  # from here on it can be stopped, also by another thread
         exits.add(self, self._farewell)
         try:
@@ -239,8 +238,8 @@ class Keeper:
         place, begun = self._at(), time.monotonic()
         deadline = begun + self._settings.timeouts.total
         try:
-            if self._share is not None:
-                self._joins(self._share)
+            if self._fellows is not None:
+                self._fellows.join()
             self._registers()
         except (Unavailable, OutcomeUnknown) as error:
             if self._fail_fast:
@@ -260,8 +259,16 @@ class Keeper:
             self._perform(Step.CONFIRM, deadline)
 
     def _takes_back(self, place: Place) -> None:
-        if not self._is_anothers():
+        if not self._is_others():
             place.take_back()
+
+    def _is_others(self) -> bool:
+        """Whether other processes go on keeping it. If not, none begins to before `_give_back`."""
+        return self._fellows is not None and self._fellows.go_on()
+
+    def _give_back(self) -> None:
+        if self._fellows is not None:
+            self._fellows.close()
 
     def _run(self) -> None:
         try:
@@ -408,7 +415,7 @@ class Keeper:
     def _registers(self) -> None:
         """Registers, and takes it back when the end came meanwhile."""
         place = self._at()
-        if self._is_held_by_others():
+        if self._fellows is not None and self._fellows.hold(place, again=self._rule.registered_before):
             self._ok()
             self._tell(self._rule.registered(time.monotonic()))
             return
@@ -470,7 +477,7 @@ class Keeper:
         self._bell.ring()
         if self._worker is not None:  # one that waits for the agent ends with the registration
             self._worker.join(0.0 if self._watching else 0.1)
-        if self._is_anothers() and self._is_left_to_others():
+        if self._fellows is not None and self._fellows.take_over(self._hurry):
             self._is_over(self._rule.handed_over())
             return False
         self._drained()
@@ -510,54 +517,9 @@ class Keeper:
         if self._process != os.getpid() or not self._ending.claim():
             return
         self._over = True
-        if not self._is_anothers():
+        if not self._is_others():
             farewell.say(self._at(), self._settings, self._transport, within, certain=self._rule.registered_before)
         self._give_back()
-
-    # --- those who keep it, too ---------------------------------------------------------------------------
-
-    def _joins(self, share: Share) -> None:
-        """Takes part in what other processes keep. While the last of them is leaving, that is waited for."""
-        deadline = time.monotonic() + self._drain + self._stop_timeout
-        while (others := share.join()) is None and time.monotonic() < deadline:
-            sleep(0.05)
-        self._others = bool(others)
-
-    def _is_held_by_others(self) -> bool:
-        """Whether other processes have registered it already; writing it again would restart its checks."""
-        # What the first one finds may be left from a process that was killed, in the middle of its drain even.
-        if self._share is None or not (self._others or self._rule.registered_before):
-            return False
-        try:
-            return self._at().look() is None
-        except RequestRefused:  # it is not there, or the token may not read it
-            return False
-
-    def _is_anothers(self) -> bool:
-        """Whether other processes go on keeping it. If not, none begins to before `_give_back`."""
-        return self._share is not None and not self._share.leave()
-
-    def _is_left_to_others(self) -> bool:
-        """Goes on answering for a while, since all may have been told to end; until the last one has ended it, if so.
-
-        False when the others have gone meanwhile, such as killed: then it is ours to end, and in order.
-        """
-        until = time.monotonic() + self._drain
-        longest = until + self._drain + self._stop_timeout
-        seen_ending = False
-        while self._share is not None:
-            rest = self._share.rest()
-            if rest is Rest.GONE:
-                return seen_ending
-            seen_ending = seen_ending or rest is Rest.ENDING
-            limit = longest if rest is Rest.ENDING else until
-            if time.monotonic() >= limit or self._hurry.wait(min(0.05, limit - time.monotonic())):
-                break
-        return True
-
-    def _give_back(self) -> None:
-        if self._share is not None:
-            self._share.close()
 
     # --- who is told --------------------------------------------------------------------------------------
 

@@ -68,6 +68,8 @@ class FeedbackBalancer(Balancer, Protocol):
 
 def eligible(instances: tuple[ServiceInstance, ...]) -> tuple[ServiceInstance, ...]:
     """Those that may get calls: the ones with a weight in their present state, or all when none has one."""
+    if len(instances) == 1:
+        return instances
     return tuple(instance for instance in instances if instance.weight > 0) or instances
 
 
