@@ -41,7 +41,7 @@ within JSON texts are escaped, so neither can occur in one."""
 
 
 class _AtTheFirst(FailFast):
-    __hash__ = object.__hash__  # so that types that have it can be looked up
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType] - so that types that have it can be looked up
 
 
 AT_THE_FIRST: Final = _AtTheFirst()
