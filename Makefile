@@ -3,6 +3,8 @@
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make chart     the values in deploy/helm rendered with the chart in the folder CONSUL_CHART
 # make faults    every fault by its name, ours and others' (ONLY=)  make fuzz     bytes that no decoder was made for
+# make versions  both ends of what pyproject.toml allows, beside every Python it names (PYTHONS=3.12)
+# make audit     the list of parts of the wheel (SBOM) in the folder dist, and their known flaws (SERVICE=osv)
 # make soak      50,000 random operations on the fakes and real servers, and random faults for an hour (SECONDS=, SEED=)
 # make screenshots   the pictures of docs/observability.md, from a run of two minutes beside a real Prometheus
 #
@@ -12,9 +14,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Four at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
-SOURCES := consul_access tests tools docs examples benchmarks
+SOURCES := consul_access tests tools docs examples benchmarks noxfile.py
 
-.PHONY: demo test lint types faces check-faces pytest suite pages docs bench chart faults fuzz compat soak screenshots clean
+.PHONY: demo test lint types faces check-faces pytest suite pages docs bench chart faults fuzz compat versions audit soak screenshots clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -30,6 +32,8 @@ lint: .venv/dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/codespell -D - -D tools/words.txt $(SOURCES) deploy README.md CHANGELOG.md Makefile
+	$(BIN)/python tools/links.py
 
 types: .venv/dev
 	$(BIN)/mypy
@@ -61,7 +65,7 @@ fuzz: .venv/fuzz/made
 	$(BIN)/python tests/faults/fuzz.py -max_total_time=$(or $(SECONDS),300) -timeout=20
 
 docs: .venv/dev
-	$(BIN)/sphinx-build -W -n -q -b html docs .venv/docs
+	$(BIN)/sphinx-build -W -n -q -j auto -b html docs .venv/docs
 
 faces: .venv/dev
 	$(BIN)/python tools/faces.py
@@ -69,12 +73,19 @@ faces: .venv/dev
 compat: $(PROTOBUFS:%=.venv/compat/%/made)
 	for version in $(PROTOBUFS); do .venv/compat/$$version/bin/python -m pytest -q tests/compat || exit 1; done
 
+versions: .venv/versions
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nox $(if $(PYTHONS),--python $(PYTHONS))
+
+audit: .venv/dev
+	$(BIN)/python -m tools.audit $(if $(SERVICE),--vulnerability-service $(SERVICE))
+
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/keeping.py --write
 	$(BIN)/python benchmarks/following.py --write
 	$(BIN)/python benchmarks/balancing.py --write
 	$(BIN)/python benchmarks/etcd.py --write
+	$(BIN)/python benchmarks/testing_kit.py --write
 
 screenshots: .venv/dev
 	$(BIN)/python -m tools.screenshots
@@ -96,6 +107,10 @@ clean:
 
 .venv/dev: .venv/made pyproject.toml
 	$(BIN)/python -m pip install -q -e . --group dev
+	# What docs/migrate moves from. Both have the same module name, so each lives in a folder of its own.
+	for peer in python-consul==1.1.0 py-consul==1.8.0; do \
+		$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/peers/$${peer%%==*} $$peer || exit 1; \
+	done
 	touch $@ .venv/demo
 
 .venv/compat/%/made: pyproject.toml
@@ -107,6 +122,10 @@ clean:
 .venv/fuzz/made: .venv/dev
 	$(BIN)/python -m pip install -q --group fuzz
 	mkdir -p $(@D) && touch $@
+
+.venv/versions: .venv/dev
+	$(BIN)/python -m pip install -q --group versions
+	touch $@
 
 .venv/bench: .venv/dev
 	$(BIN)/python -m pip install -q --group bench

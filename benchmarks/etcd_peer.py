@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import statistics
 import sys
 import time
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -122,6 +124,88 @@ def blocking(sizes: list[int], etcd: Any) -> Threads:
     }
     operations |= {f"range:{size}": lambda size=size: etcd.get_prefix(prefix(size)) for size in sizes}
     return Threads(operations, lambda: (event.value for event in etcd.watch_key(WATCHED)))
+
+
+def prepared(host: str, port: int) -> dict[str, bytes]:
+    """Requests of the gateway as bytes."""
+
+    def request(path: str, **fields: object) -> bytes:
+        body = json.dumps(fields).encode()
+        head = f"POST /v3/{path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode() + body
+
+    key, value, watched = (b64encode(text.encode()).decode() for text in (KEY, VALUE, WATCHED))
+    return {
+        "get": request("kv/range", key=key),
+        "put": request("kv/put", key=key, value=value),
+        "watch": request("watch", create_request={"key": watched}),
+    }
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether the answer has come to its end."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return len(body) >= int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+
+
+def events_in(data: bytes) -> Iterator[bytes]:
+    """The values in what has come of a watch, without a look at anything around them."""
+    for piece in data.split(b'"value":"')[1:]:
+        yield b64decode(piece.partition(b'"')[0])
+
+
+def raw(host: str, port: int, _: list[int]) -> Threads:
+    """The floor: one socket, prepared requests, answers that nobody decodes."""
+    sock = socket.create_connection((host, port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    requests = prepared(host, port)
+
+    def call(request: bytes) -> bytes:
+        sock.send(request)
+        answer = sock.recv(65536)
+        while not is_whole(answer):
+            answer += sock.recv(65536)
+        return answer
+
+    def watch() -> Iterator[bytes]:
+        with socket.create_connection((host, port)) as stream:
+            stream.send(requests["watch"])
+            while data := stream.recv(65536):
+                yield from events_in(data)
+
+    return Threads({name: lambda name=name: call(requests[name]) for name in ("get", "put")}, watch)
+
+
+def raw_async(host: str, port: int, _: list[int]) -> Tasks:
+    """The floor of event loops: an `asyncio.Protocol` that does as little."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    requests = prepared(host, port)
+
+    class Answers(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            self.answer += data
+            if is_whole(self.answer):
+                self.whole.set_result(self.answer)
+
+    async def connected() -> tuple[asyncio.Transport, Answers]:
+        return await loop.create_connection(Answers, host, port)
+
+    transport, answers = loop.run_until_complete(connected())
+
+    async def call(request: bytes) -> bytes:
+        answers.answer, answers.whole = b"", loop.create_future()
+        transport.write(request)
+        return await answers.whole
+
+    async def watch() -> AsyncIterator[bytes]:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(requests["watch"])
+        while data := await reader.read(65536):
+            for value in events_in(data):
+                yield value
+
+    return Tasks({name: lambda name=name: call(requests[name]) for name in ("get", "put")}, watch)
 
 
 def ours(host: str, port: int, sizes: list[int]) -> Threads:
@@ -276,6 +360,8 @@ def etcd_client_py(host: str, port: int, sizes: list[int]) -> Tasks:
 
 
 PEERS: dict[str, Callable[[str, int, list[int]], Threads | Tasks]] = {
+    "raw": raw,
+    "raw-async": raw_async,
     "ours": ours,
     "ours-async": ours_async,
     "ours, over gRPC": over_grpc,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ __all__ = ["Call", "Headers", "Repeat", "Reply", "json_body", "path", "read_json
 T = TypeVar("T")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What needs no quoting; most names and values are like this."""
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes one a call, which takes as long as writing a small body."""
 
 
 class Repeat(Enum):
@@ -189,7 +192,7 @@ def json_body(value: object) -> bytes:
         InvalidInput: it holds NaN, an infinity, a lone surrogate or something JSON has no form for.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _WRITER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"cannot be sent as JSON: {error}") from error
 
@@ -200,9 +203,15 @@ def read_json(reply: Reply) -> Any:
     Raises:
         BadAnswer: it is not JSON, or nested too deeply.
     """
-    from pydantic_core import from_json
-
     try:
-        return from_json(reply.body)
+        return _parser()(reply.body)
     except ValueError as error:
         raise BadAnswer(f"the answer is not JSON ({error})", status=reply.status, excerpt=reply.excerpt()) from error
+
+
+@cache
+def _parser() -> Callable[[bytes], Any]:
+    """Imported with the first answer: no client needs it before, and an import costs a little each time it is met."""
+    from pydantic_core import from_json
+
+    return from_json

@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, TypeGuard, cast
 
 from pydantic import SecretStr
 
@@ -24,6 +24,7 @@ __all__ = [
     "StaticToken",
     "TokenArgument",
     "TokenSource",
+    "is_at_hand",
     "token_source",
 ]
 
@@ -41,6 +42,11 @@ class TokenSource(Protocol):
 
     def refresh(self) -> str | None | Awaitable[str | None]:
         """The token from its origin, after the servers said that they do not know the one last read."""
+
+
+def is_at_hand(token: object) -> TypeGuard[str | None]:
+    """Whether it is the token itself, as most sources have it, and nothing that would have to be awaited."""
+    return token is None or isinstance(token, str)
 
 
 class NoToken:

@@ -318,6 +318,11 @@ class StreamReader(AnswerReader):
         """Whether the answer is complete."""
         return self._complete
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something of the body has come since the last time."""
+        return bool(self._waiting)
+
     def take(self) -> bytes:
         """What has come of the body since the last time."""
         data, self._waiting = bytes(self._waiting), bytearray()

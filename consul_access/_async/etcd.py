@@ -135,7 +135,9 @@ class AsyncEtcdRegistry(AsyncEtcdServices):
         Raises:
             Compacted: that revision is no longer there.
         """
-        page = await self._gateway.send(kv.get(kv.Get(key, revision=revision or 0, serializable=serializable)))
+        as_it_is = not revision and not serializable
+        call = kv.get_key(key) if as_it_is else kv.get(kv.Get(key, revision=revision or 0, serializable=serializable))
+        page = await self._gateway.send(call)
         return page.items[0] if page.items else (None, None)
 
     async def get_prefix(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +17,7 @@ from consul_access.models.address import Target
 from consul_access.rules.discovering import candidates
 from consul_access.rules.retrying import Failed, refusal
 from consul_access.tokens import NoToken
-from consul_access.wire import Broken, Request, RequestHeaders, WireAnswer
+from consul_access.wire import Broken, Request, RequestHeaders
 
 if TYPE_CHECKING:
     import httpx
@@ -58,21 +57,7 @@ class AsyncGateway(AsyncTransport):
         super().__init__(settings, meaning=texts.meaning, transport=transport)
         self.etcd_settings = settings
         self._heard: dict[Target, float] = {}
-        self._to_discover = settings.discover
-
-    async def reply(
-        self,
-        call: Call[Any],
-        *,
-        target: Target | None = None,
-        within: float | None = None,
-        once: bool = False,
-        arrived: Callable[[WireAnswer], None] | None = None,
-    ) -> Reply:
-        """Sends the call and returns the reply, unread; its status is one of the call's."""
-        if self._to_discover:
-            await self._discover_first()
-        return await super().reply(call, target=target, within=within, once=once, arrived=arrived)
+        self._to_prepare = settings.discover
 
     # --- streams ------------------------------------------------------------------------------------------
 
@@ -82,8 +67,8 @@ class AsyncGateway(AsyncTransport):
         Raises:
             ConsulAccessError: by meaning.
         """
-        if self._to_discover:
-            await self._discover_first()
+        if self._to_prepare:
+            await self._prepare()
         target = self._failover.order(time.monotonic())[0]
         token = await self._token()
         try:
@@ -169,13 +154,14 @@ class AsyncGateway(AsyncTransport):
         self._failover.add(found)
         return tuple(found)
 
-    async def _discover_first(self) -> None:
-        self._to_discover = False
+    async def _prepare(self) -> None:
+        """Discovers the members that are to be discovered before the first call."""
+        self._to_prepare = False
         try:
             await self.discover()
         except ConsulAccessError as error:
             log.warning("the cluster's members could not be asked for; the next call tries again: %s", error)
-            self._to_discover = True
+            self._to_prepare = True
 
     async def _belongs(self, target: Target, cluster_id: int) -> bool:
         """Whether this address serves the gateway of this very cluster. What it is asked needs no token."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from consul_access._pairs.sockets import CHUNK, SocketAddress, begin_connect, finish_connect
-from consul_access._pairs.tasks import fed, wait_readable, wait_writable
+from consul_access._pairs.sockets import CHUNK, Probe, SocketAddress, begin_connect, finish_connect
+from consul_access._pairs.tasks import Inlet, wait_readable, wait_writable
 
-__all__ = ["connect", "handshake", "receive", "receive_all", "send_all"]
+__all__ = ["SecuredInlet", "connect", "handshake", "inlet", "send_now", "send_rest"]
 
 T = TypeVar("T")
 
@@ -48,39 +49,48 @@ async def handshake(
     return secured
 
 
-async def send_all(sock: socket.socket, data: bytes, deadline: float) -> None:
-    """Sends all of it."""
+def send_now(sock: socket.socket, data: bytes) -> int:
+    """Sends what there is room for at once, which most requests fit into; how many bytes that were."""
     try:
-        sent = sock.send(data)  # a request fits into the socket's buffer: there is nothing to wait for
+        return sock.send(data)
     except _WOULD_BLOCK:
-        sent = 0
+        return 0
+
+
+async def send_rest(sock: socket.socket, data: bytes, sent: int, deadline: float) -> None:
+    """Sends what `send_now` has left."""
     while sent < len(data):
         rest = memoryview(data)[sent:]
         sent += await _when_ready(sock, lambda: sock.send(rest), deadline, writing=True)  # noqa: B023
 
 
-async def receive_all(sock: socket.socket, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
-    """Gives away what arrives, until whoever takes it has enough.
+class SecuredInlet(Probe):
+    """Where the bytes of a socket with TLS come in; see `Inlet`.
 
-    Args:
-        sock: where from.
-        take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
-        silence: seconds that may pass without any.
-        deadline: until when to wait at most.
+    TLS may hold bytes back that no poll of the socket tells of, so it is asked first.
     """
-    if not isinstance(sock, ssl.SSLSocket):
-        await fed(sock, take, silence, deadline)
-        return
-    while not take(await receive(sock, min(time.monotonic() + silence, deadline))):
-        pass
+
+    __slots__ = ()
+
+    async def feed(self, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+        """Gives away what arrives, until whoever takes it has enough; see `Inlet.feed`."""
+        while not take(await self._next(min(time.monotonic() + silence, deadline))):
+            pass
+
+    async def feed_on(self, take: Callable[[bytes], bool], deadline: float) -> None:
+        """The same for a stream, which may be silent."""
+        await self.feed(take, math.inf, deadline)
+
+    async def _next(self, deadline: float) -> bytes:
+        try:
+            return self._sock.recv(CHUNK)
+        except _WOULD_BLOCK:
+            return await _when_ready(self._sock, lambda: self._sock.recv(CHUNK), deadline)
 
 
-async def receive(sock: socket.socket, deadline: float) -> bytes:
-    """The next bytes, or none when the other side has closed."""
-    try:
-        return sock.recv(CHUNK)
-    except _WOULD_BLOCK:
-        return await _when_ready(sock, lambda: sock.recv(CHUNK), deadline)
+def inlet(sock: socket.socket) -> Inlet | SecuredInlet:
+    """Where the bytes of this socket come in."""
+    return SecuredInlet(sock) if isinstance(sock, ssl.SSLSocket) else Inlet(sock)
 
 
 async def _when_ready(sock: socket.socket, attempt: Callable[[], T], deadline: float, *, writing: bool = False) -> T:

@@ -30,6 +30,7 @@ from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
 from consul_access.settings import ClientSettings, ssl_context
+from consul_access.tokens import is_at_hand
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class AsyncTransport:
         self._scope = settings.scope()
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
+        self._to_prepare = False
 
     async def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
@@ -127,6 +129,8 @@ class AsyncTransport:
             once: as for `send`.
             arrived: is told of an answer, unjudged, as soon as its last byte is there; not by every carrier.
         """
+        if self._to_prepare:
+            await self._prepare()
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         course.arrived = arrived
@@ -137,6 +141,9 @@ class AsyncTransport:
             return outcome
         elapsed = time.monotonic() - course.started
         raise conclude(call, course.telling(outcome), attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+
+    async def _prepare(self) -> None:
+        """Does what has to be done before the first call."""
 
     async def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
@@ -227,7 +234,8 @@ class AsyncTransport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._next(course, begun)
-        token = await settled(self.settings.token.read())
+        read = self.settings.token.read()
+        token = read if is_at_hand(read) else await settled(read)
         outcome = await self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)

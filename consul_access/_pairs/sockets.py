@@ -80,7 +80,7 @@ def watch_over(sock: socket.socket) -> None:
 
 
 class Probe:
-    """Asks a socket, without waiting, whether something has arrived: on an idle connection, its end."""
+    """Asks a socket whether something has arrived: on an idle connection, its end."""
 
     __slots__ = ("_poll", "_sock")
 
@@ -90,11 +90,11 @@ class Probe:
         if self._poll is not None:
             self._poll.register(sock, select.POLLIN)
 
-    def is_readable(self) -> bool:
-        """Whether it has."""
+    def is_readable(self, seconds: float = 0.0) -> bool:
+        """Whether it has, or does within so many seconds."""
         if self._poll is None:
-            return ready(self._sock, 0.0, writing=False)
-        return bool(self._poll.poll(0))
+            return ready(self._sock, seconds, writing=False)
+        return bool(self._poll.poll(seconds * 1000))
 
 
 def ready(sock: socket.socket, seconds: float, *, writing: bool) -> bool:

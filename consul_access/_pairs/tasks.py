@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import math
 import socket
@@ -15,7 +14,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from consul_access._pairs.sockets import CHUNK, SocketAddress, left, look_up
+from consul_access._pairs.sockets import CHUNK, Probe, SocketAddress, left, look_up
 
 __all__ = [
     "BEGINS_AGAIN_AFTER_FORK",
@@ -23,12 +22,12 @@ __all__ = [
     "Examiner",
     "Flag",
     "Host",
+    "Inlet",
     "Later",
     "Slots",
     "Worker",
     "aside",
     "at_once",
-    "fed",
     "resolve",
     "settled",
     "shielded",
@@ -61,105 +60,108 @@ async def wait_writable(sock: socket.socket, deadline: float) -> None:
         await anyio.wait_writable(sock)
 
 
-async def fed(sock: socket.socket, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
-    """Gives away what arrives on a plain socket, until whoever takes it has enough.
+class Inlet(Probe):
+    """Where the bytes of one plain socket come in, call after call.
+
+    In asyncio's event loop they are taken as soon as they are there, before any task has its turn.
 
     Args:
-        sock: where from; it never blocks.
-        take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
-        silence: seconds that may pass without any.
-        deadline: until when to wait at most.
-
-    In asyncio's event loop it is taken as soon as it is there, before any task has its turn.
-
-    Raises:
-        TimeoutError: nothing came in time.
-        OSError: the connection broke.
+        sock: the socket, which never blocks.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:  # trio's
-        loop = None
-    if loop is not None:
-        feeding = _Feeding(loop, sock, take, silence, deadline)
-        if feeding.begin():
-            await feeding.done()
+
+    __slots__ = ("_alarm", "_alarm_at", "_deadline", "_ended", "_loop", "_silence", "_since", "_take")
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
+
+    async def feed(self, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+        """Gives away what arrives, until whoever takes it has enough.
+
+        Args:
+            take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
+            silence: seconds that may pass without any.
+            deadline: until when to wait at most.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            OSError: the connection broke.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio's
+            await self._pull(take, silence, deadline)
             return
-    enough = False
-    while not enough:
-        await wait_readable(sock, min(time.monotonic() + silence, deadline))
-        with contextlib.suppress(BlockingIOError):
-            enough = take(sock.recv(CHUNK))
-
-
-class _Feeding:
-    """Bytes that are taken in the event loop itself."""
-
-    __slots__ = ("_deadline", "_ended", "_loop", "_silence", "_since", "_sock", "_take", "_timer")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        take: Callable[[bytes], bool],
-        silence: float,
-        deadline: float,
-    ) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._take = take
-        self._silence = silence
-        self._deadline = deadline
+        number = self._sock.fileno()  # given the socket, asyncio would describe it in an error that nobody sees
+        try:
+            loop.add_reader(number, self._arrived)
+        except NotImplementedError:  # Windows' proactor
+            await self._pull(take, silence, deadline)
+            return
+        self._take, self._silence, self._deadline = take, silence, deadline
         self._since = time.monotonic()
-        self._ended: asyncio.Future[None] = loop.create_future()
-
-    def begin(self) -> bool:
-        """Begins to listen; false where event loops cannot (Windows' proactor)."""
+        self._ended = ended = loop.create_future()
         try:
-            self._loop.add_reader(self._sock, self._arrived)
-        except NotImplementedError:
-            return False
-        self._timer = self._loop.call_later(self._until() - self._since, self._look)
-        return True
-
-    async def done(self) -> None:
-        """Waits until all is taken."""
-        try:
-            await self._ended
+            self._set_alarm(loop)
+            await ended
         finally:
-            self._timer.cancel()
-            self._loop.remove_reader(self._sock)
+            self._ended = None
+            loop.remove_reader(number)
 
-    def _until(self) -> float:
-        return min(self._since + self._silence, self._deadline)
+    async def feed_on(self, take: Callable[[bytes], bool], deadline: float) -> None:
+        """The same for a stream, which may be silent, and of which something may have arrived since the last time."""
+        if not (self.is_readable() and self._taken(take)):
+            await self.feed(take, math.inf, deadline)
+
+    async def _pull(self, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+        enough = False
+        while not enough:
+            await wait_readable(self._sock, min(time.monotonic() + silence, deadline))
+            enough = self._taken(take)
+
+    def _taken(self, take: Callable[[bytes], bool]) -> bool:
+        try:
+            return take(self._sock.recv(CHUNK))
+        except BlockingIOError:  # the kernel had promised too much
+            return False
 
     def _arrived(self) -> None:
-        if self._ended.done():  # whoever waits has not had his turn yet
+        ended = self._ended
+        if ended is None or ended.done():  # whoever waits has not had his turn yet
             return
         try:
-            if self._take(self._sock.recv(CHUNK)):
-                self._end(None)
+            if self._taken(self._take):
+                ended.set_result(None)
             else:
                 self._since = time.monotonic()
-        except BlockingIOError:
-            return
         except Exception as error:  # noqa: BLE001 - whoever waits hears of it
-            self._end(error)
+            ended.set_exception(error)
 
-    def _look(self) -> None:
-        rest = self._until() - time.monotonic()
-        if rest > 0:
-            self._timer = self._loop.call_later(rest, self._look)
-        else:
-            self._end(TimeoutError())
+    # One timer serves call after call: it is not cancelled at the end of each, but looks around when its time comes.
 
-    def _end(self, error: Exception | None) -> None:
-        if self._ended.done():
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        until = min(self._since + self._silence, self._deadline)
+        if self._alarm is not None and loop is self._loop:
+            if self._alarm_at <= until:
+                return
+            self._alarm.cancel()
+        self._loop, self._alarm_at = loop, until
+        self._alarm = loop.call_later(max(0.0, until - time.monotonic()), self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:  # the connection has moved on to another event loop
             return
-        if error is None:
-            self._ended.set_result(None)
+        self._alarm = None
+        ended = self._ended
+        if ended is None or ended.done():
+            return
+        if time.monotonic() < min(self._since + self._silence, self._deadline):
+            self._set_alarm(loop)
         else:
-            self._ended.set_exception(error)
+            ended.set_exception(TimeoutError())
 
 
 async def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
@@ -213,11 +215,17 @@ class Slots:
 
     async def acquire(self, deadline: float) -> None:
         """Takes a place."""
+        if not self.acquire_now():
+            with anyio.fail_after(left(deadline)):
+                await self._places.acquire()
+
+    def acquire_now(self) -> bool:
+        """Takes a place if one is free; whether it has."""
         try:
             self._places.acquire_nowait()
         except anyio.WouldBlock:
-            with anyio.fail_after(left(deadline)):
-                await self._places.acquire()
+            return False
+        return True
 
     def release(self) -> None:
         """Gives it back."""

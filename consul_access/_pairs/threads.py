@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from consul_access._pairs.sockets import CHUNK, SocketAddress, left, look_up, ready
+from consul_access._pairs.sockets import CHUNK, Probe, SocketAddress, left, look_up, ready
 from consul_access.errors import InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ __all__ = [
     "Examiner",
     "Flag",
     "Host",
+    "Inlet",
     "Later",
     "Slots",
     "Worker",
     "aside",
     "at_once",
-    "fed",
     "resolve",
     "settled",
     "shielded",
@@ -63,24 +63,38 @@ def wait_writable(sock: socket.socket, deadline: float) -> None:
         raise TimeoutError
 
 
-def fed(sock: socket.socket, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
-    """Gives away what arrives on a plain socket, until whoever takes it has enough.
+class Inlet(Probe):
+    """Where the bytes of one plain socket come in, call after call.
 
     Args:
-        sock: where from; it never blocks.
-        take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
-        silence: seconds that may pass without any.
-        deadline: until when to wait at most.
-
-    Raises:
-        TimeoutError: nothing came in time.
-        OSError: the connection broke.
+        sock: the socket, which never blocks.
     """
-    enough = False
-    while not enough:
-        wait_readable(sock, min(time.monotonic() + silence, deadline))
-        with contextlib.suppress(BlockingIOError):  # the kernel had promised too much
-            enough = take(sock.recv(CHUNK))
+
+    __slots__ = ()
+
+    def feed(self, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
+        """Gives away what arrives, until whoever takes it has enough.
+
+        Args:
+            take: takes the next bytes (none when the other side has closed); true when nothing more is wanted.
+            silence: seconds that may pass without any.
+            deadline: until when to wait at most.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            OSError: the connection broke.
+        """
+        while self.is_readable(left(min(time.monotonic() + silence, deadline))):
+            try:
+                if take(self._sock.recv(CHUNK)):
+                    return
+            except BlockingIOError:  # the kernel had promised too much
+                continue
+        raise TimeoutError
+
+    def feed_on(self, take: Callable[[bytes], bool], deadline: float) -> None:
+        """The same for a stream, which may be silent."""
+        self.feed(take, math.inf, deadline)
 
 
 def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
@@ -167,16 +181,19 @@ class Slots:
 
     def acquire(self, deadline: float) -> None:
         """Takes a place."""
+        if not self.acquire_now():
+            try:
+                self._places.get(timeout=left(deadline))
+            except queue.Empty:
+                raise TimeoutError from None
+
+    def acquire_now(self) -> bool:
+        """Takes a place if one is free; whether it has."""
         try:
             self._places.get_nowait()
         except queue.Empty:
-            self._wait(deadline)
-
-    def _wait(self, deadline: float) -> None:
-        try:
-            self._places.get(timeout=left(deadline))
-        except queue.Empty:
-            raise TimeoutError from None
+            return False
+        return True
 
     def release(self) -> None:
         """Gives it back."""

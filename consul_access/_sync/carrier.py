@@ -21,9 +21,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from consul_access._pairs.sockets import Probe, SocketAddress, numeric, unix, watch_over
+from consul_access._pairs.sockets import SocketAddress, numeric, unix, watch_over
 from consul_access._pairs.threads import Slots, resolve
-from consul_access._sync.streams import connect, handshake, receive, receive_all, send_all
+from consul_access._sync.streams import connect, handshake, inlet, send_now, send_rest
 from consul_access.call import Headers
 from consul_access.errors import (
     ClientClosed,
@@ -46,11 +46,11 @@ TRUSTED_SECONDS = 0.5
 
 
 class _Connection:
-    __slots__ = ("generation", "idle_since", "probe", "reader", "remote_ip", "sock", "used")
+    __slots__ = ("generation", "idle_since", "inlet", "reader", "remote_ip", "sock", "used")
 
     def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
         self.sock = sock
-        self.probe = Probe(sock)
+        self.inlet = inlet(sock)
         self.remote_ip = None if sock.family == getattr(socket, "AF_UNIX", None) else str(sock.getpeername()[0])
         self.reader = AnswerReader(max_bytes)
         self.generation = generation
@@ -63,7 +63,7 @@ class _Connection:
         reader.expect(request.method)
         take = reader.accept if request.arrived is None else partial(self._take, request.arrived)
         try:
-            receive_all(self.sock, take, limits.read, limits.deadline)
+            self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
             raise Broken(DeadlineExceeded(_silence(reader, limits)), sent=True) from error
         except ssl.SSLError as error:
@@ -90,8 +90,11 @@ class _Connection:
 
     def send(self, request: Request, limits: Limits) -> None:
         """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
+        data = request.render()
         try:
-            send_all(self.sock, request.render(), min(time.monotonic() + limits.write, limits.deadline))
+            sent = send_now(self.sock, data)
+            if sent < len(data):
+                send_rest(self.sock, data, sent, min(time.monotonic() + limits.write, limits.deadline))
         except TimeoutError as error:
             raise Broken(DeadlineExceeded("the server did not take the request in time"), sent=False) from error
         except OSError as error:
@@ -149,8 +152,7 @@ class Stream:
         self._reader.expect(request.method)
         until = min(time.monotonic() + limits.read, limits.deadline)
         try:
-            while not self._reader.status:
-                self._more(until)
+            self._more(self._has_headers, until)
         except TimeoutError as error:
             silence = DeadlineExceeded(f"no answer within {limits.read:g} s")
             raise Broken(silence, sent=True) from error
@@ -162,15 +164,23 @@ class Stream:
             TimeoutError: nothing came until the deadline; the stream is as good as before.
             Broken: the connection broke.
         """
-        while not (data := self._reader.take()) and not self._reader.ended:
-            self._more(deadline)
-        return data
+        reader = self._reader
+        if not reader.has_more and not reader.ended:
+            self._more(self._has_more, deadline)
+        return reader.take()
 
-    def _more(self, until: float) -> None:
+    def _has_headers(self, data: bytes) -> bool:
+        self._reader.accept(data)
+        return self._reader.status > 0
+
+    def _has_more(self, data: bytes) -> bool:
+        return self._reader.accept(data) or self._reader.has_more
+
+    def _more(self, enough: Callable[[bytes], bool], until: float) -> None:
+        """Takes what comes, until there is enough."""
         connection, reader = self._connection, self._reader
         try:
-            data = receive(connection.sock, until)
-            reader.accept(data)
+            connection.inlet.feed_on(enough, until)
         except TimeoutError:
             raise
         except ssl.SSLError as error:
@@ -223,7 +233,7 @@ class _Pool:
             if trusting and idle < TRUSTED_SECONDS:
                 return connection
             # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if idle < IDLE_SECONDS and not connection.probe.is_readable():
+            if idle < IDLE_SECONDS and not connection.inlet.is_readable():
                 return connection
             connection.close()
         return None
@@ -274,9 +284,11 @@ class Carrier:
             Broken: there is no complete answer within the limits.
             ClientClosed: after `close()`, or when it is called meanwhile.
         """
+        self._check_open()
         pool = self._pool(request.target)
         slots = pool.slots
-        self._acquire(slots, limits)
+        if not slots.acquire_now():
+            self._acquire(slots, limits)
         connection: _Connection | None = None
         reusable = False
         try:
@@ -366,7 +378,6 @@ class Carrier:
             raise ClientClosed("the client is closed")
 
     def _acquire(self, slots: Slots, limits: Limits) -> None:
-        self._check_open()
         try:
             slots.acquire(min(time.monotonic() + limits.pool, limits.deadline))
         except TimeoutError as error:

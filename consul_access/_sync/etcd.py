@@ -136,7 +136,9 @@ class EtcdRegistry(EtcdServices):
         Raises:
             Compacted: that revision is no longer there.
         """
-        page = self._gateway.send(kv.get(kv.Get(key, revision=revision or 0, serializable=serializable)))
+        as_it_is = not revision and not serializable
+        call = kv.get_key(key) if as_it_is else kv.get(kv.Get(key, revision=revision or 0, serializable=serializable))
+        page = self._gateway.send(call)
         return page.items[0] if page.items else (None, None)
 
     def get_prefix(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +18,7 @@ from consul_access.models.address import Target
 from consul_access.rules.discovering import candidates
 from consul_access.rules.retrying import Failed, refusal
 from consul_access.tokens import NoToken
-from consul_access.wire import Broken, Request, RequestHeaders, WireAnswer
+from consul_access.wire import Broken, Request, RequestHeaders
 
 if TYPE_CHECKING:
     import httpx
@@ -59,21 +58,7 @@ class Gateway(Transport):
         super().__init__(settings, meaning=texts.meaning, transport=transport)
         self.etcd_settings = settings
         self._heard: dict[Target, float] = {}
-        self._to_discover = settings.discover
-
-    def reply(
-        self,
-        call: Call[Any],
-        *,
-        target: Target | None = None,
-        within: float | None = None,
-        once: bool = False,
-        arrived: Callable[[WireAnswer], None] | None = None,
-    ) -> Reply:
-        """Sends the call and returns the reply, unread; its status is one of the call's."""
-        if self._to_discover:
-            self._discover_first()
-        return super().reply(call, target=target, within=within, once=once, arrived=arrived)
+        self._to_prepare = settings.discover
 
     # --- streams ------------------------------------------------------------------------------------------
 
@@ -83,8 +68,8 @@ class Gateway(Transport):
         Raises:
             ConsulAccessError: by meaning.
         """
-        if self._to_discover:
-            self._discover_first()
+        if self._to_prepare:
+            self._prepare()
         target = self._failover.order(time.monotonic())[0]
         token = self._token()
         try:
@@ -170,13 +155,14 @@ class Gateway(Transport):
         self._failover.add(found)
         return tuple(found)
 
-    def _discover_first(self) -> None:
-        self._to_discover = False
+    def _prepare(self) -> None:
+        """Discovers the members that are to be discovered before the first call."""
+        self._to_prepare = False
         try:
             self.discover()
         except ConsulAccessError as error:
             log.warning("the cluster's members could not be asked for; the next call tries again: %s", error)
-            self._to_discover = True
+            self._to_prepare = True
 
     def _belongs(self, target: Target, cluster_id: int) -> bool:
         """Whether this address serves the gateway of this very cluster. What it is asked needs no token."""

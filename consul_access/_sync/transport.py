@@ -31,6 +31,7 @@ from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
 from consul_access.settings import ClientSettings, ssl_context
+from consul_access.tokens import is_at_hand
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, WireAnswer, unpack
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Transport:
         self._scope = settings.scope()
         self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
         self._trusted = hash(None)
+        self._to_prepare = False
 
     def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
@@ -128,6 +130,8 @@ class Transport:
             once: as for `send`.
             arrived: is told of an answer, unjudged, as soon as its last byte is there; not by every carrier.
         """
+        if self._to_prepare:
+            self._prepare()
         allowed = self.settings.timeouts.total + call.patience
         course = _Course(call, target, allowed if within is None else min(allowed, within))
         course.arrived = arrived
@@ -138,6 +142,9 @@ class Transport:
             return outcome
         elapsed = time.monotonic() - course.started
         raise conclude(call, course.telling(outcome), attempts=course.attempts, elapsed=elapsed, applied=course.applied)
+
+    def _prepare(self) -> None:
+        """Does what has to be done before the first call."""
 
     def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
@@ -226,7 +233,8 @@ class Transport:
         course.attempts += 1
         begun = time.monotonic()
         target = course.target or self._next(course, begun)
-        token = settled(self.settings.token.read())
+        read = self.settings.token.read()
+        token = read if is_at_hand(read) else settled(read)
         outcome = self._exchange(course, target, token)
         if isinstance(outcome, Reply):
             self._failover.worked(target)

@@ -27,7 +27,7 @@ def explain(
 ) -> None:
     """Tells why a service is found by look-ups, or is not.
 
-    The exit code is 1 when it is not, and 3 when the agent could not be asked.
+    The exit code is 1 when it is not, 3 when the agent could not be asked, and 4 when it does not know the token.
     """
     with opened(http_addr, token_file, datacenter) as access:
         found = access.explain(name_or_id, **query(policy, tags))
@@ -38,5 +38,7 @@ def explain(
             print_line(line)
     if found.found("agent_unreachable"):
         raise typer.Exit(ExitCode.UNAVAILABLE)
+    if found.found("token_unknown"):
+        raise typer.Exit(ExitCode.REFUSED)
     if not found.is_discoverable:
         raise typer.Exit(ExitCode.NO)

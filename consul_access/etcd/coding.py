@@ -10,14 +10,41 @@ from consul_access.call import Call, Repeat, Reply, json_body, read_json
 from consul_access.errors import BadAnswer
 from consul_access.models.keys import KeyMetadata, KeyValue
 
-__all__ = ["gateway_call", "key_value", "read_object", "revision_of", "to_base64"]
+__all__ = ["gateway_body", "gateway_call", "key_value", "read_object", "revision_of"]
 
 T = TypeVar("T")
 
 
-def to_base64(data: bytes) -> str:
-    """Standard, padded base64: older gateways refuse all other kinds."""
-    return b2a_base64(data, newline=False).decode("ascii")
+def gateway_body(fields: Mapping[str, object]) -> bytes:
+    """The fields as the gateway takes them: JSON, in which bytes are standard, padded base64.
+
+    Older gateways refuse all other kinds of base64. None of its characters needs escaping, and neither do numbers, so
+    the usual body is put together here; whatever else there may be is written by `json_body`.
+
+    Raises:
+        InvalidInput: JSON has no form for something in it.
+    """
+    return _object(fields).encode()
+
+
+def _object(fields: Mapping[str, object]) -> str:
+    return "{" + ",".join([f"{_name(name)}:{_written(value)}" for name, value in fields.items()]) + "}"
+
+
+def _name(name: str) -> str:
+    return f'"{name}"' if name.isidentifier() else json_body(name).decode()
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bytes):
+        return f'"{b2a_base64(value, newline=False).decode("ascii")}"'
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, Mapping):
+        return _object(value)
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return json_body(value).decode()
 
 
 def gateway_call(
@@ -34,7 +61,7 @@ def gateway_call(
     Args:
         name: the operation, such as `kv.range`.
         path: below `/v3`.
-        body: the request; what is zero or empty may be left out.
+        body: the request, its bytes as bytes; what is zero or empty may be left out.
         read: makes the result from the answer's object.
         repeat: whether it may be sent again when the outcome is not known.
         subject: the key or lease that it concerns.
@@ -43,7 +70,7 @@ def gateway_call(
         name=name,
         method="POST",
         path=f"/v3/{path}",
-        body=json_body(body),
+        body=gateway_body(body),
         read=lambda reply: read_object(reply, read),
         repeat=repeat,
         subject=subject,

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
-from consul_access.etcd.coding import gateway_call, key_value, revision_of, to_base64
+from consul_access.etcd.coding import gateway_call, key_value, revision_of
 from consul_access.models.keys import KeyValue, key_bytes, prefix_end, value_bytes
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "compact",
     "delete",
     "get",
+    "get_key",
     "put",
     "txn",
 ]
@@ -107,10 +108,10 @@ class Get:
     count_only: bool = False
 
     def body(self) -> dict[str, Any]:
-        """As the gateway takes it."""
-        fields: dict[str, Any] = {"key": to_base64(key_bytes(self.key))}
+        """As the gateway takes it, bytes as bytes."""
+        fields: dict[str, Any] = {"key": key_bytes(self.key)}
         if self.range_end is not None:
-            fields["range_end"] = to_base64(self.range_end)
+            fields["range_end"] = self.range_end
         for name in ("limit", "revision", "serializable", "keys_only", "count_only"):
             value = getattr(self, name)
             if value:
@@ -135,10 +136,10 @@ class Put:
     previous: bool = False
 
     def body(self) -> dict[str, Any]:
-        """As the gateway takes it."""
+        """As the gateway takes it, bytes as bytes."""
         fields: dict[str, Any] = {
-            "key": to_base64(key_bytes(self.key)),
-            "value": to_base64(value_bytes(self.value)),
+            "key": key_bytes(self.key),
+            "value": value_bytes(self.value),
         }
         if self.lease:
             fields["lease"] = self.lease
@@ -162,10 +163,10 @@ class Delete:
     previous: bool = False
 
     def body(self) -> dict[str, Any]:
-        """As the gateway takes it."""
-        fields: dict[str, Any] = {"key": to_base64(key_bytes(self.key))}
+        """As the gateway takes it, bytes as bytes."""
+        fields: dict[str, Any] = {"key": key_bytes(self.key)}
         if self.range_end is not None:
-            fields["range_end"] = to_base64(self.range_end)
+            fields["range_end"] = self.range_end
         if self.previous:
             fields["prev_kv"] = True
         return fields
@@ -215,10 +216,10 @@ class Compare:
         return cls.create_revision(key, "=", 0)
 
     def body(self) -> dict[str, Any]:
-        """As the gateway takes it."""
-        operand = to_base64(self.operand) if isinstance(self.operand, bytes) else str(self.operand)
+        """As the gateway takes it, bytes as bytes."""
+        operand = self.operand if isinstance(self.operand, bytes) else str(self.operand)
         return {
-            "key": to_base64(self.key),
+            "key": self.key,
             "target": self.target,
             "result": _RESULTS[self.operator],
             self.field: operand,
@@ -242,7 +243,16 @@ def _whole(number: int) -> int:
 
 def get(operation: Get) -> Call[Page]:
     """Reads a key or a range of keys."""
-    return gateway_call("kv.range", "kv/range", operation.body(), _page, subject=_shown(operation.key))
+    return _range(operation.body(), operation.key)
+
+
+def get_key(key: str | bytes) -> Call[Page]:
+    """Reads one key as it is now: the call `get(Get(key))`, which is by far the most frequent one, made directly."""
+    return _range({"key": key_bytes(key)}, key)
+
+
+def _range(body: dict[str, Any], key: str | bytes) -> Call[Page]:
+    return gateway_call("kv.range", "kv/range", body, _page, subject=_shown(key))
 
 
 def get_prefix(prefix: str | bytes, *, limit: int = 0, revision: int = 0, keys_only: bool = False) -> Call[Page]:

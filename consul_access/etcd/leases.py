@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from consul_access.call import Call, Repeat, Reply, json_body
+from consul_access.call import Call, Repeat, Reply
 from consul_access.errors import InvalidInput
 from consul_access.etcd import texts
-from consul_access.etcd.coding import gateway_call, read_object
+from consul_access.etcd.coding import gateway_body, gateway_call, read_object
 
 __all__ = ["MOST_AT_ONCE", "Granted", "TimeToLive", "grant", "keepalive", "keepalive_all", "revoke", "time_to_live"]
 
@@ -77,7 +77,7 @@ def keepalive_all(leases: Sequence[int]) -> Call[dict[int, int | None]]:
     Not all may be answered: gateways read on only until they begin to answer, which was observed to be 512 bytes (3.4
     and 3.5), hence `MOST_AT_ONCE`. Who is missing has to be asked about again.
     """
-    body = b"".join(json_body({"ID": lease}) for lease in leases)
+    body = b"".join(gateway_body({"ID": lease}) for lease in leases)
     return Call(
         name="lease.keepalive",
         method="POST",

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from consul_access.call import Call, Reply, json_body
+from consul_access.call import Call, Reply
 from consul_access.errors import AnswerTooLarge, BadAnswer
-from consul_access.etcd.coding import key_value, revision_of, to_base64
+from consul_access.etcd.coding import gateway_body, key_value, revision_of
 from consul_access.etcd.texts import fault_of
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import WatchLine
@@ -36,15 +36,15 @@ def open_watch(ranges: Sequence[tuple[Range, int]], *, previous: bool = False) -
         ranges: each with the revision to begin at, 0 for now; their watch ids are 0, 1, ...
         previous: whether events tell what was there before.
     """
-    body = b"".join(json_body(_create(wanted, start, previous)) for wanted, start in ranges)
+    body = b"".join(gateway_body(_create(wanted, start, previous)) for wanted, start in ranges)
     subject = ", ".join(wanted.key.decode("utf-8", "backslashreplace") for wanted, _ in ranges)
     return Call(name="watch", method="POST", path="/v3/watch", body=body, read=_no_result, subject=subject)
 
 
 def _create(wanted: Range, start: int, previous: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {"key": to_base64(wanted.key), "progress_notify": True, "fragment": True}
+    fields: dict[str, Any] = {"key": wanted.key, "progress_notify": True, "fragment": True}
     if wanted.end is not None:
-        fields["range_end"] = to_base64(wanted.end)
+        fields["range_end"] = wanted.end
     if start:
         fields["start_revision"] = start
     if previous:

@@ -8,7 +8,6 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from consul_access.testing.agent import ConsulAgent as ConsulAgent
     from consul_access.testing.asserting import eventually as eventually
     from consul_access.testing.asserting import eventually_async as eventually_async
     from consul_access.testing.asserting import registered as registered
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
     from consul_access.testing.etcd.faults import EtcdFaults as EtcdFaults
     from consul_access.testing.memory import AsyncMemoryRegistry as AsyncMemoryRegistry
     from consul_access.testing.memory import MemoryRegistry as MemoryRegistry
+    from consul_access.testing.real.consul import ConsulAgent as ConsulAgent
+    from consul_access.testing.real.etcd import EtcdServer as EtcdServer
 
 _ROOMS = {
-    "agent": ("ConsulAgent",),
     "asserting": ("eventually", "eventually_async", "registered"),
     "common.clock": ("Clock", "RealClock", "SimulatedClock"),
     "common.exchange": ("Answer",),
@@ -37,6 +37,8 @@ _ROOMS = {
     "etcd.fake": ("FakeEtcd",),
     "etcd.faults": ("EtcdFaults",),
     "memory": ("AsyncMemoryRegistry", "MemoryRegistry"),
+    "real.consul": ("ConsulAgent",),
+    "real.etcd": ("EtcdServer",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from consul_access._sync.consul import ConsulAccess
     from consul_access.models.instance import ServiceInstance
     from consul_access.models.status import CheckStatus
+    from consul_access.registry import Registry
 
 __all__ = ["eventually", "eventually_async", "registered"]
 
@@ -19,12 +19,12 @@ PAUSE: Final = 0.01
 
 
 def registered(
-    access: ConsulAccess, name: str, *, at: str | None = None, status: CheckStatus | str | None = None
+    access: Registry, name: str, *, at: str | None = None, status: CheckStatus | str | None = None
 ) -> list[ServiceInstance]:
     """The instances of a service, of which there must be one at least.
 
     Args:
-        access: whom to ask, such as a `MemoryRegistry`.
+        access: whom to ask, such as a `MemoryRegistry` or an `EtcdRegistry`.
         name: the service.
         at: only those at this address, as `10.0.0.5:8080`.
         status: only those that stand so; all by default, healthy or not.

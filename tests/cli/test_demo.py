@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from consul_access import ConsulAccess, HttpCheck
+from consul_access import ConsulAccess, EtcdRegistry, HttpCheck
 from tests.support.commands import PROGRAM, consul_access
 from tests.support.waiting import eventually
 
@@ -123,11 +123,30 @@ def test_dev_serves_an_agent_that_makes_its_checks(free_port, end):
     assert errors == "consul-access: an agent made of memory, which answers as Consul 1.21.4, is there until Ctrl-C\n"
 
 
-def test_dev_tells_its_address_as_json(free_port):
-    command = [PROGRAM, "dev", "--json", "--port", str(free_port)]
+def test_dev_serves_an_etcd_as_well(free_port):
+    command = [PROGRAM, "dev", "--etcd", "--port", str(free_port), "--etcd-version", "3.4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert json.loads(process.stdout.readline()) == {"address": f"127.0.0.1:{free_port}", "version": "1.8.7"}
+            assert process.stdout.readline() == f"export ETCDCTL_ENDPOINTS=127.0.0.1:{free_port}\n"
+            with EtcdRegistry(port=free_port) as etcd:
+                with etcd.registered("orders", "10.0.0.5", 8080, drain=0), etcd.watch_key("a") as watch:
+                    assert etcd.resolve("orders") == ("10.0.0.5", 8080)
+                    etcd.put("a", "1")
+                    assert next(watch).value == b"1"
+                assert etcd.status().version == "3.4.23"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert errors == "consul-access: an etcd made of memory, which answers as etcd 3.4.23, is there until Ctrl-C\n"
+
+
+@pytest.mark.parametrize(("options", "version"), [((), "1.8.7"), (("--etcd",), "3.5.16")], ids=["consul", "etcd"])
+def test_dev_tells_its_address_as_json(free_port, options, version):
+    command = [PROGRAM, "dev", "--json", "--port", str(free_port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert json.loads(process.stdout.readline()) == {"address": f"127.0.0.1:{free_port}", "version": version}
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)
@@ -139,4 +158,5 @@ def test_dev_says_what_it_cannot_do():
         done = consul_access("dev", "--port", str(taken.getsockname()[1]))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("(Address already in use); --port takes another one\n")
-    assert consul_access("dev", "--port", "0", "--consul", "0.1").returncode == 2
+    for options in (("--consul", "0.1"), ("--etcd", "--etcd-version", "2"), ("--etcd", "--consul", "1.8")):
+        assert consul_access("dev", "--port", "0", *options).returncode == 2

@@ -35,6 +35,11 @@ class Slowly:
         reaped = {"TTL": "1s", "Status": "passing", "DeregisterCriticalServiceAfter": "10s"}
         agent.register("reaped", check=reaped)
         agent.register("never", check={"TTL": "1h", "DeregisterCriticalServiceAfter": "10s"})
+        agent.register("without", check={"TTL": "1s", "Status": "passing"})
+        other = {"TTL": "1s", "Status": "passing"}
+        agent.register("by another", checks=[reaped | {"TTL": "1h"}, other])
+        agent.register("maintained", check=reaped | {"TTL": "1h"})
+        agent.request("PUT", "/v1/agent/service/maintenance/maintained?enable=true")
         agent.register("restored")
         eventually(lambda: len(agent.read("/v1/health/service/restored")) == 1)
         agent.request("PUT", "/v1/catalog/deregister", {"Node": agent.node, "ServiceID": "restored"})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
+import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consul_access.testing import FakeConsul
+from consul_access.testing.common.exchange import Request
 from tests.support.agents import ConsulAgent
 
 COMPARED = (
@@ -19,6 +23,10 @@ COMPARED = (
     "X-Consul-Lastcontact", "X-Consul-Reason",
 )  # fmt: skip
 SETTLES_WITHIN = 5.0
+MOST_WAITS = 4
+FRESH_FOR = 40.0
+"""Seconds after which both are begun anew: from a minute on an agent compares what it holds with the catalog, at a time
+of its own, and what it then mends moves indexes."""
 _IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -55,14 +63,28 @@ class Pair:
 
     def __init__(self, real: ConsulAgent, version: str) -> None:
         self.real = real
-        self.fake = FakeConsul(version, node=real.node, scripts=True)
         self.operations = 0
-        self._sides = (Side(), Side())
+        self._version = version
         self._history: deque[str] = deque(maxlen=400)
         """Also what earlier examples did: an index may have moved long before it is asked for."""
-        self._connection = http.client.HTTPConnection("127.0.0.1", real.port, timeout=20)
+        self._waits: list[_Wait] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.fake = FakeConsul(self._version, node=self.real.node, scripts=True)
+        self._sides = (Side(), Side())
+        self._begun = time.monotonic()
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.real.port, timeout=20)
+
+    def _renew(self) -> None:
+        """Both from the beginning."""
+        self._connection.close()
+        self.real.restart()
+        self._begin()
+        self._history.append("--- anew")
 
     def close(self) -> None:
+        self.abandon()
         self._connection.close()
 
     def history(self) -> str:
@@ -88,7 +110,22 @@ class Pair:
                 side.indexes[target] = index
         if method != "GET":
             self.settle()
+            self._heed()
         return real[0].status
+
+    def wait_for_a_change(self, target: str) -> None:
+        """Begins to wait at both; from now on, whatever is done wakes both or neither."""
+        if len(self._waits) < MOST_WAITS and self.do("GET", target) == 200:
+            indexes = [side.indexes[target] for side in self._sides]
+            self._history.append(f"wait {target} from {indexes}")
+            self._waits.append(_Wait(self, target, *indexes))
+
+    def _heed(self) -> None:
+        """Compares who has been woken."""
+        for wait in tuple(self._waits):
+            self.operations += 1
+            if wait.ended():
+                self._waits.remove(wait)
 
     def settle(self) -> None:
         """Waits until the real servers know what the real agent knows."""
@@ -100,8 +137,17 @@ class Pair:
                 if time.monotonic() > deadline:
                     raise AssertionError(f"{target}: {', '.join(differences(real, fake))}")
 
+    def abandon(self) -> None:
+        """Ends all waits, wherever they are."""
+        for wait in self._waits:
+            wait.close()
+        self._waits.clear()
+
     def clear(self) -> None:
         """Both without services, checks, maintenance, and nodes that no agent is behind; nothing is compared."""
+        self.abandon()
+        if time.monotonic() - self._begun > FRESH_FOR:
+            self._renew()
         for ask in (self._ask_real, self._ask_fake):
             read = lambda target, ask=ask: ask("GET", target, None)[0].body  # noqa: E731
             for service_id in read("/v1/agent/services"):
@@ -142,6 +188,69 @@ class Pair:
         return Seen(status, (*told, ("X-Consul-Index", "there" if int(index) > 0 else "zero")), parsed, moved), known
 
 
+def unnumbered(value: Any) -> Any:
+    """A body without indexes, which also move when something else does."""
+    if isinstance(value, list):
+        return [unnumbered(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: unnumbered(one) for name, one in value.items() if name not in {"CreateIndex", "ModifyIndex"}}
+
+
+class _Wait:
+    """A blocking query at both."""
+
+    def __init__(self, pair: Pair, target: str, real: int, fake: int) -> None:
+        self._pair = pair
+        self._target = target
+        self._known = (real, fake)
+        self._found = unnumbered(pair.fake.request("GET", target).json())
+        asked = f"{target}{'&' if '?' in target else '?'}wait=5m&index="
+        self._connection = http.client.HTTPConnection("127.0.0.1", pair.real.port, timeout=60)
+        self._connection.request("GET", f"{asked}{real}")
+        self._thread = threading.Thread(target=self._listen)
+        self._real: tuple[int, int] | None = None
+        self._thread.start()
+        self._stack = contextlib.ExitStack()
+        self._course = self._stack.enter_context(pair.fake.course(Request("GET", f"{asked}{fake}")))
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = self._connection.getresponse()
+            answer.read()
+            self._real = (answer.status, int(answer.headers["X-Consul-Index"]))
+
+    def ended(self) -> bool:
+        """Whether an end has come; fails when something has changed and only one has been woken.
+
+        To be woken for nothing does no harm, and may happen to either: a real server also looks again when something
+        near to what was asked about has changed.
+        """
+        answer = self._course.look()
+        if answer is None and self._real is None:
+            return False
+        now = unnumbered(self._pair.fake.request("GET", self._target).json())
+        if changed := ", ".join(differences(self._found, now)):
+            self._thread.join(SETTLES_WITHIN)
+            assert answer is not None, f"{self._target}: the real one has been woken, the fake has not: {changed}"
+            assert self._real is not None, f"{self._target}: the fake has been woken, the real one has not: {changed}"
+            fake = (answer.status, int(answer.header("X-Consul-Index") or 0))
+            for (status, index), known in zip((self._real, fake), self._known, strict=True):
+                assert (status, index > known) == (200, True), (
+                    f"{self._target}: {self._real}, {fake} after {self._known}"
+                )
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Ends it."""
+        self._stack.close()
+        if self._connection.sock is not None:
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._connection.close()
+
+
 def differences(real: Any, fake: Any, where: str = "") -> Iterator[str]:
     """Where two bodies differ, and how."""
     if isinstance(real, dict) and isinstance(fake, dict):
@@ -168,6 +277,8 @@ def comparable(value: Any) -> Any:
     if {"CreateIndex", "ModifyIndex"} <= made.keys():
         made["ModifyIndex"] = "later" if made["ModifyIndex"] > made["CreateIndex"] else "at once"
         made["CreateIndex"] = "there" if made["CreateIndex"] else "zero"
+    if str(made.get("Node", "")).startswith("node-") and "Datacenter" in made:
+        made["ModifyIndex"] = "either"  # the agent and the servers tell of its node, in any order
     for name in ("ID", "ContentHash"):
         if name == "ContentHash" or _IDS.fullmatch(str(made.get(name, ""))):
             made.pop(name, None)

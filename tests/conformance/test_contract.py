@@ -83,12 +83,15 @@ def test_filter_errors_are_500_and_no_passing_fault(consul, wrong):
     assert not FilterError.retryable
 
 
-def test_the_filter_trap_keeps_critical_instances(consul):
-    consul.register("web", port=80, check={**HTTP, "Status": "critical"})
+@pytest.mark.parametrize("status", ["critical", "warning", "maintenance"])
+def test_the_filter_trap_keeps_critical_instances(consul, status):
+    consul.register("web", port=80, check={**HTTP, "Status": "critical" if status == "maintenance" else status})
+    if status == "maintenance":
+        consul.request("PUT", "/v1/agent/service/maintenance/web?enable=true")
     for trap in ('Checks.Status == "passing"', 'Checks.Status != "critical"'):
         assert len(consul.read(f"/v1/health/service/web?filter={quote(trap)}")) == 1
     right = 'not Checks.Status == "critical"'
-    assert consul.read(f"/v1/health/service/web?filter={quote(right)}") == []
+    assert len(consul.read(f"/v1/health/service/web?filter={quote(right)}")) == (status == "warning")
 
 
 def test_repeated_tags_must_all_be_there(consul):
@@ -122,10 +125,16 @@ class TestRegistering:
     @pytest.mark.parametrize(
         "fields",
         [{"OutputMaxSize": 100}, {"Method": "POST"}, {"Body": "x"}, {"SuccessBeforePassing": 1},
-         {"FailuresBeforeCritical": 1}, {"tls_skip_verify": True}],
+         {"FailuresBeforeCritical": 1}, {"tls_skip_verify": True}, {"deregister_critical_service_after": "2m"}],
     )  # fmt: skip
     def test_these_fields_of_a_check_are_known(self, consul, fields):
         assert put(consul, {"Name": "web", "Check": {**HTTP, **fields}}) == (200, "")
+
+    def test_so_are_these_spellings_of_a_service(self, consul):
+        tagged = {"lan": {"address": "10.0.0.9", "port": 9}}
+        assert put(consul, {"name": "web", "enable_tag_override": True, "tagged_addresses": tagged}) == (200, "")
+        held = consul.read("/v1/agent/service/web")
+        assert (held["EnableTagOverride"], held["TaggedAddresses"]["lan"]["Port"]) == (True, 9)
 
     @pytest.mark.parametrize(
         "body",
@@ -153,6 +162,9 @@ class TestRegistering:
     def test_these_are_refused(self, consul, body):
         assert put(consul, body)[0] == 400
 
+    def test_so_is_no_body_at_all(self, consul):
+        assert put(consul, b"")[0] == 400
+
     @pytest.mark.parametrize(
         "fields",
         [
@@ -165,14 +177,18 @@ class TestRegistering:
             {"Check": {**HTTP, "Interval": "1ms"}},
             {"Check": {}},
             {"Check": {**HTTP, "HTTP": "not a url"}},
+            {"Check": {**HTTP, "Interval": 1}},
+            {"Name": "an odd_näme"},
+            {"Kind": "odd"},
         ],
         ids=json.dumps,
     )
     def test_these_are_accepted_without_complaint_so_we_refuse_them(self, consul, fields):
         assert put(consul, {"Name": "web", **fields})[0] == 200
 
-    def test_script_checks_are_500_when_disabled(self, acl_consul):
-        status, text = put(acl_consul, {"Name": "web", "Check": {"Args": ["/bin/true"], "Interval": "10s"}})
+    @pytest.mark.parametrize("check", [{"Args": ["/bin/true"]}, {"DockerContainerID": "x", "Args": ["/bin/true"]}])
+    def test_script_checks_are_500_when_disabled(self, acl_consul, check):
+        status, text = put(acl_consul, {"Name": "web", "Check": {**check, "Interval": "10s"}})
         assert status == 500
         assert meaning(status, text).error is FeatureDisabled
 
@@ -199,6 +215,12 @@ class TestChecks:
     def test_checks_no_longer_given_stay_unless_asked_in_the_right_words(self, consul, query, left):
         put(consul, {"Name": "web", "Checks": [{"CheckID": "a", "TTL": "1h"}, {"CheckID": "b", "TTL": "1h"}]})
         put(consul, {"Name": "web", "Checks": [{"CheckID": "a", "TTL": "1h"}]}, query)
+        assert self.ids(consul) == left
+
+    @pytest.mark.parametrize(("query", "left"), [("", {"service:web"}), ("?replace-existing-checks=true", set())])
+    def test_a_registration_without_checks_leaves_those_there_are_unless_asked(self, consul, query, left):
+        put(consul, {"Name": "web", "Check": {"TTL": "1h"}})
+        put(consul, {"Name": "web"}, query)
         assert self.ids(consul) == left
 
     @pytest.mark.parametrize(("query", "kept"), [("", True), ("?replace-existing-checks=true", False)])
@@ -356,8 +378,34 @@ class TestAccess:
         assert (status, text) == (403, "ACL not found")
         assert meaning(status, text).error is TokenUnknown
 
-    def test_the_leader_is_told_to_anybody(self, acl_consul):
-        assert acl_consul.request("GET", "/v1/status/leader", token="anonymous")[0] == 200
+    @pytest.mark.parametrize("target", ["/v1/status/leader", "/v1/catalog/datacenters"])
+    def test_these_are_told_to_anybody(self, acl_consul, target):
+        assert acl_consul.request("GET", target, token="anonymous")[0] == 200
+
+    @pytest.mark.parametrize("target", ["/v1/agent/health/service/id/web", "/v1/agent/health/service/name/web"])
+    def test_an_agents_health_is_403(self, acl_consul, target):
+        put(acl_consul, {"Name": "web"})
+        assert acl_consul.request("GET", target, token="anonymous")[0] == 403
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("service/register", {"Name": "other"}),
+            ("service/deregister/web", None),
+            ("service/maintenance/web?enable=true", None),
+            ("check/register", {"Name": "x", "TTL": "1h", "ServiceID": "web"}),
+            ("check/pass/service:web", None),
+        ],
+    )
+    def test_writing_without_permission_is_403(self, acl_consul, path, body):
+        put(acl_consul, {"Name": "web", "Check": {"TTL": "1h"}})
+        status, text = acl_consul.request("PUT", f"/v1/agent/{path}", body, token="anonymous")
+        assert (status, text.startswith("Permission denied")) == (403, True)
+        assert meaning(status, text).error is PermissionDenied
+
+    def test_a_token_can_come_as_bearer(self, acl_consul):
+        shown = {"X-Consul-Token": "", "Authorization": f"Bearer {acl_consul.token}"}
+        assert acl_consul.exchange("GET", "/v1/agent/self", headers=shown)[0] == 200
 
 
 class TestNames:

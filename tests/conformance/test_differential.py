@@ -1,5 +1,7 @@
 """Random sequences of operations, done to a real agent and to the fake: every answer must be the same.
 
+Blocking queries wait at both meanwhile, and whatever is done wakes both or neither.
+
 `make test` does 2,000 operations, `make soak` 50,000 (`CONSUL_ACCESS_SOAK` is their number).
 """
 
@@ -237,6 +239,13 @@ READS: dict[str, list[str]] = {
     "/v1/agent/health/service/name/{name}": ["x"],
 }
 
+WAITED_FOR = [
+    "health/service/{name}", "health/service/{name}?passing", "health/node/{own}", "health/node/{node}",
+    "health/state/critical", "catalog/service/{name}", "catalog/services", "catalog/nodes", "catalog/node/{own}",
+]  # fmt: skip
+"""Not `health/checks/NAME`: a check that goes over to another owner wakes who waits there at the fake, and sometimes at
+a real agent."""
+
 
 class Differential(RuleBasedStateMachine):
     pair: Pair
@@ -331,6 +340,11 @@ class Differential(RuleBasedStateMachine):
         if data.draw(st.booleans()):
             options.append(urlencode({"filter": data.draw(st.sampled_from(READS[pattern]))}, quote_via=quote))
         self.pair.do("GET", filled + (f"?{'&'.join(options)}" if options else ""))
+
+    @rule(path=st.sampled_from(WAITED_FOR), name=NAMES, node=NODES)
+    def wait_for_a_change(self, path: str, name: str, node: str) -> None:
+        filled = path.format(name=quote(name, safe=""), node=node, own=self.pair.real.node)
+        self.pair.wait_for_a_change(f"/v1/{filled}")
 
     @rule(
         method=st.sampled_from(["POST", "DELETE", "OPTIONS", "PATCH"]),

@@ -1,6 +1,7 @@
 """Random sequences of operations on a real etcd and a fake: every answer is the same, from the revision to the error.
 
-`CONSUL_ACCESS_SOAK` is how many operations there are at least for each release; 600 otherwise.
+Watches are open meanwhile, and both sides tell the same events. `CONSUL_ACCESS_SOAK` is how many operations there are
+at least for each release, with the events told; 1,000 otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.conformance.etcd_differential import EtcdPair
 from tests.support.etcd import RELEASES, EtcdServer, encoded
 from tests.support.fake_etcds import FakeEtcdServer
 
-OPERATIONS = int(os.environ.get("CONSUL_ACCESS_SOAK", "600"))
+OPERATIONS = int(os.environ.get("CONSUL_ACCESS_SOAK", "1000"))
 PER_EXAMPLE = 25
 KEYS = st.sampled_from(["a", "b", "ba", "c", "d/1", "d/2", "e"]).map(encoded)
 VALUES = st.sampled_from(["", "1", "2", "other"]).map(encoded)
@@ -78,15 +79,28 @@ STEP = st.one_of(
     st.tuples(st.just("/v3/lease/leases"), fields()),
 )
 
+WATCHES = st.lists(
+    fields(
+        key=KEYS,
+        range_end=ENDS,
+        back=BACK,
+        prev_kv=TRUTH,
+        filters=st.lists(st.sampled_from(["NOPUT", "NODELETE"]), max_size=1),
+        watch_id=st.sampled_from([0, 0, 5]),
+    ),
+    min_size=1,
+    max_size=3,
+)
 
-def dated(value: Any, revision: int) -> Any:
+
+def dated(value: Any, revision: int, name: str = "revision") -> Any:
     """`back` as the revision that it means."""
     if isinstance(value, list):
-        return [dated(one, revision) for one in value]
+        return [dated(one, revision, name) for one in value]
     if not isinstance(value, dict):
         return value
-    made = {name: dated(one, revision) for name, one in value.items() if name != "back"}
-    return made | ({"revision": revision + value["back"]} if "back" in value else {})
+    made = {key: dated(one, revision, name) for key, one in value.items() if key != "back"}
+    return made | ({name: revision + value["back"]} if "back" in value else {})
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -97,13 +111,14 @@ def test_every_answer_is_the_same(release, record_property):
 
         @seed(chosen)
         @settings(max_examples=max(1, OPERATIONS // PER_EXAMPLE), deadline=None, database=None, phases=[Phase.generate])
-        @given(st.lists(STEP, min_size=PER_EXAMPLE, max_size=PER_EXAMPLE))
-        def told(steps: list[tuple[str, dict[str, Any]]]) -> None:
+        @given(WATCHES, st.lists(STEP, min_size=PER_EXAMPLE, max_size=PER_EXAMPLE))
+        def told(watches: list[dict[str, Any]], steps: list[tuple[str, dict[str, Any]]]) -> None:
             pair.forget()
             revision = pair.revision()
-            for path, body in steps:
-                answer = pair.do(path, dated(body, revision))
-                revision = int(answer.get("header", {}).get("revision", revision))
+            with pair.watched([dated(one, revision, "start_revision") for one in watches]):
+                for path, body in steps:
+                    answer = pair.do(path, dated(body, revision))
+                    revision = int(answer.get("header", {}).get("revision", revision))
 
         try:
             told()

@@ -92,6 +92,39 @@ def test_other_services_and_other_outputs_wake_nobody(consul, waiting):
     assert (index, took >= 1) == (known, True)
 
 
+@pytest.mark.parametrize("path", ["health/checks/web", "health/state/passing"])
+def test_a_check_that_is_told_again_and_says_the_same_wakes_who_waits_for_checks(consul, waiting, path):
+    consul.register("web", check={"TTL": "1h", "Status": "passing"})
+    eventually(lambda: len(consul.read("/v1/health/checks/web")) == 1)
+    before = consul.read("/v1/health/checks/web")
+    known = index_of(consul, f"/v1/{path}")
+    asked = waiting(consul, f"/v1/{path}?index={known}&wait=15s")
+    services = waiting(consul, f"/v1/health/service/web?index={index_of(consul, '/v1/health/service/web')}&wait=1s")
+    consul.register("web", check={"TTL": "1h", "Status": "passing"})
+    _, index, _, took = asked.result()
+    assert (index > known, took < 10) == (True, True)
+    assert consul.read("/v1/health/checks/web") == before
+    assert services.result()[3] >= 1  # and nobody who waits for the service
+
+
+@pytest.mark.parametrize("path", ["catalog/node/{0}", "health/node/{0}", "health/checks/nothing"])
+def test_who_waits_for_one_node_or_service_is_not_woken_by_another_though_the_index_moves(consul, waiting, path):
+    target = f"/v1/{path.format('apart')}"
+    for number in (1, 2):  # far from the other's name, as a server looks again at what is near
+        node = {"Node": ("apart", "zone-9")[number - 1], "Address": "10.0.0.9"}
+        service, check = {"ID": f"s{number}", "Service": f"s{number}"}, {"CheckID": f"c{number}", "Name": "c"}
+        if number == 2:
+            known = index_of(consul, target)
+            asked = waiting(consul, f"{target}?index={known}&wait=1s")
+        consul.request("PUT", "/v1/catalog/register", node | {"Service": service, "Check": check})
+    try:
+        assert asked.result()[3] >= 1
+        assert index_of(consul, target) > known
+    finally:
+        for name in ("apart", "zone-9"):
+            consul.request("PUT", "/v1/catalog/deregister", {"Node": name})
+
+
 def test_the_last_instances_end_wakes_with_nothing(consul, waiting):
     consul.register("web")
     known = index_of(consul, "/v1/health/service/web")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.serving import Server, leaves_in_order, told
+from tests.support.serving import Server, in_catalog_alone, leaves_in_order, told
 from tests.support.waiting import eventually
 
 SETTINGS = """
@@ -104,6 +105,17 @@ def test_under_uvicorn_it_leaves_the_registry_first(tmp_path, consul, counting, 
 def test_under_gunicorn_it_leaves_the_registry_first(tmp_path, consul, counting, free_port):
     server = django(tmp_path, counting.address, free_port, gunicorn(free_port))
     assert leaves_in_order(server, consul, counting) == 0
+
+
+@pytest.mark.parametrize(("command", "code"), [(uvicorn, -15), (gunicorn, 0)], ids=["uvicorn", "gunicorn"])
+def test_in_catalog_mode_the_service_states_its_status_itself(tmp_path, consul, free_port, command, code):
+    settings = PLAIN.replace('"check": HttpCheck(interval="1s")', '"mode": "catalog", "node": "no-agent"')
+    with django(tmp_path, consul.address, free_port, command(free_port), settings=settings) as server:
+        server.passes(consul)
+        assert in_catalog_alone(consul) == ["no-agent"]
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == code, server.log
+    assert in_catalog_alone(consul) == []
 
 
 @pytest.mark.parametrize("command", [uvicorn, gunicorn], ids=lambda command: command.__name__)

@@ -14,7 +14,7 @@ import pytest
 
 from consul_access import InvalidInput
 from consul_access.integrations.gunicorn import Registered
-from tests.support.serving import Load, Server, leaves_in_order, passing, says_42
+from tests.support.serving import Load, Server, in_catalog_alone, leaves_in_order, passing, says_42
 from tests.support.waiting import eventually
 
 CONFIG = """
@@ -197,6 +197,17 @@ def test_an_upgrade_by_sigusr2_keeps_it_registered(tmp_path, consul, counting, f
         assert passing(consul) == ["orders-1"], consul.read("/v1/agent/checks")
         assert consul.read("/v1/catalog/service/orders")[0]["ModifyIndex"] == written
     assert [error for error in load.failed if isinstance(error, ConnectionRefusedError | AssertionError)] == []
+
+
+def test_in_catalog_mode_the_master_states_the_status_itself(tmp_path, consul, free_port):
+    config = CONFIG.replace("check=HttpCheck(interval=", 'mode="catalog", node="no-agent", check=TtlCheck(')
+    config = config.replace("HttpCheck", "TtlCheck").replace('"1s"', '"6s"')
+    with gunicorn(tmp_path, consul.address, free_port, *BY_MASTER["sync"], config=config, workers=1) as server:
+        server.passes(consul)
+        assert in_catalog_alone(consul) == ["no-agent"]
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0, server.log
+    assert in_catalog_alone(consul) == []
 
 
 def test_without_an_agent_gunicorn_does_not_start_and_says_why(tmp_path, free_port):

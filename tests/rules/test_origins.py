@@ -107,7 +107,9 @@ def test_proxies_are_told_as_not_used():
     assert codes({"https_proxy": "http://proxy:3128"}) == [RemarkCode.PROXY_NOT_USED]
 
 
-secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="@:/,*"), min_size=8)  # a mask is stars
+secrets = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="@:/,*"), min_size=8
+)  # a mask is stars
 
 
 @given(secret=secrets)

@@ -48,17 +48,17 @@ class Member(ConsulAgent):
     ) -> None:
         super().__init__(server=True, acl=acl, config=config)
         self.host = host
-        self.port, self._rpc, self._lan, self._wan = ports
+        self.port, self._rpc, self.gossip_port, self._wan = ports
         self._peers = peers
         self._is_server = is_server
         self.node = f"node-{host.replace('.', '-')}"
 
-    def mode(self) -> list[str]:
+    def _mode(self) -> list[str]:
         expected = ["-server", f"-bootstrap-expect={len(self._peers)}"] if self._is_server else []
         return [
             *expected,
             f"-data-dir={self.home / 'data'}",
-            *(f"-retry-join={peer}:{self._lan}" for peer in self._peers),
+            *(f"-retry-join={peer}:{self.gossip_port}" for peer in self._peers),
         ]
 
     def forget(self) -> None:
@@ -67,40 +67,22 @@ class Member(ConsulAgent):
         shutil.rmtree(self.home / "data", ignore_errors=True)
 
     def _configure(self) -> None:
-        settings: dict[str, Any] = {
-            "node_name": self.node,
-            "bind_addr": self.host,
-            "client_addr": self.host,
+        (self.home / "config.json").write_text(
+            json.dumps(self._settings(self._rpc, self._wan if self._is_server else -1) | self.config)
+        )
+
+    def _settings(self, rpc: int, wan: int) -> dict[str, Any]:
+        settings = super()._settings(rpc, wan) | {
             "retry_interval": "1s",
-            "ports": {
-                "http": self.port,
-                "dns": -1,
-                "grpc": -1,
-                "server": self._rpc,
-                "serf_lan": self._lan,
-                "serf_wan": self._wan if self._is_server else -1,
-            },
-            "performance": {"raft_multiplier": 1},
             "autopilot": {"server_stabilization_time": "500ms"},
-            "disable_update_check": True,
-            "log_level": "info",
         }
         if self.acl:
-            settings["acl"] = {
-                "enabled": True,
-                "default_policy": "deny",
-                "tokens": {"master": MASTER_TOKEN, "agent": MASTER_TOKEN},
-            }
-        (self.home / "config.json").write_text(json.dumps(settings | self.config))
+            settings["acl"]["tokens"]["agent"] = MASTER_TOKEN
+        return settings
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Its HTTP port answers; the cluster as a whole becomes ready later."""
-        assert self.process is not None
-        assert self.process.poll() is None, "the agent ended"
-        try:
-            return self.request("GET", "/v1/status/leader")[0] in {200, 403, 500}
-        except OSError:
-            return False
+        return self._answered("GET", "/v1/status/leader")[0] in {200, 403, 500}
 
 
 class Cluster:
@@ -167,13 +149,14 @@ class Cluster:
             make = self._members(hosts, (ports[0], ports[1], ports[2], ports[3]))
             try:
                 for member in make:
+                    member.prepare()
                     member.launch()
                 for member in make:
                     member.await_ready()
-            except AssertionError:
+            except RuntimeError as error:
                 for member in make:
-                    member.__exit__(None, None, None)
-                if attempt == 4 or not any("address already in use" in member.log() for member in make):
+                    member.close()
+                if attempt == 4 or "address already in use" not in str(error):
                     raise
             else:
                 self.servers, self.agent = make[:3], make[3] if self._client else None

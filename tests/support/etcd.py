@@ -6,22 +6,17 @@ import base64
 import contextlib
 import http.client
 import json
-import os
-import shutil
-import signal
 import ssl
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from consul_access import testing
 from tests.support.certificates import Authority
 from tests.support.waiting import eventually
 from tools import servers
-from tools.ports import free_ports
 
 __all__ = ["OLDER", "RELEASES", "EtcdCluster", "EtcdServer"]
 
@@ -32,8 +27,8 @@ RELEASES: dict[str, Callable[[], Path]] = {OLDER: servers.etcd, NEWER: servers.e
 ROOT_PASSWORD = "the-root-password"
 
 
-class EtcdServer:
-    """A real etcd with a single member, ready to be used when the block begins.
+class EtcdServer(testing.EtcdServer):
+    """A real etcd with a single member that can be asked with nothing of ours in between.
 
     Args:
         release: one of `RELEASES`.
@@ -58,6 +53,7 @@ class EtcdServer:
         gateway: bool = True,
         arguments: Sequence[str] = (),
     ) -> None:
+        super().__init__(arguments=arguments)
         self.release = release
         self.gateway = gateway
         self.host = host
@@ -65,78 +61,12 @@ class EtcdServer:
         self.client_certificates = client_certificates
         self.server_usages = server_usages
         self.token_ttl = token_ttl
-        self.arguments = list(arguments)
-        self.folder = tempfile.TemporaryDirectory(prefix="consul-access-etcd-")
-        self.home = Path(self.folder.name)
-        self.name = "one"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.port = self.peer_port = 0
         self.cluster: str | None = None
         self._root_token: str | None = None
 
     @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @property
     def url(self) -> str:
         return f"{'https' if self.authority else 'http'}://{self.address}"
-
-    def start(self) -> None:
-        """Starts it on free ports; others are taken when somebody was quicker."""
-        for attempt in range(5):
-            self.port, self.peer_port = free_ports(2)
-            try:
-                self.run()
-            except AssertionError:
-                if attempt == 4 or "address already in use" not in self.log():
-                    raise
-            else:
-                return
-
-    def run(self) -> None:
-        """Starts it on the ports it had, with the data it had, and waits until it answers."""
-        self.launch()
-        try:
-            eventually(self.is_ready, within=30, what="the etcd server is ready")
-        except AssertionError:
-            self.kill()
-            raise AssertionError(f"etcd did not start:\n{self.log()[-3000:]}") from None
-
-    def launch(self) -> None:
-        """Starts the process."""
-        with (self.home / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [str(RELEASES[self.release]()), *self._command_line()],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if not name.startswith("ETCD")},
-            )
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def restart(self) -> None:
-        """Kills it and starts it again, with its data."""
-        self.kill()
-        self.run()
-
-    def pause(self) -> None:
-        """Stops it in its tracks."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
-    def log(self) -> str:
-        path = self.home / "log"
-        return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def post(self, path: str, body: Any, *, token: str | None = None, timeout: float = 20.0) -> tuple[int, str]:
         """Status and text of a request that has nothing of ours in it."""
@@ -205,8 +135,6 @@ class EtcdServer:
 
     def is_ready(self) -> bool:
         """Whether it has a leader and says so."""
-        assert self.process is not None
-        assert self.process.poll() is None, "etcd ended"
         try:
             status, text = self.post("/v3/maintenance/status", {}, timeout=2.0)
         except (OSError, http.client.HTTPException):
@@ -215,41 +143,13 @@ class EtcdServer:
             return status in {404, 503}
         return status == 200 and bool(json.loads(text).get("leader"))
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:  # nobody calls __exit__ then
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def _found(self) -> Path:
+        return RELEASES[self.release]()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.kill()
-        self.folder.cleanup()
-
-    def _end(self, how: signal.Signals) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(how)
-            self.process.wait(20)
-            self.process = None
-
-    def _command_line(self) -> list[str]:
-        peer = f"http://{self.host}:{self.peer_port}"
-        options = {
-            "name": self.name,
-            "data-dir": str(self.home / "data"),
-            "listen-client-urls": self.url,
-            "advertise-client-urls": self.url,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": self.cluster or f"{self.name}={peer}",
-            "heartbeat-interval": "100",
-            "election-timeout": "1000",
-            "log-level": "warn",
-        }
+    def _options(self) -> dict[str, str]:
+        options = super()._options()
+        if self.cluster is not None:
+            options["initial-cluster"] = self.cluster
         if self.authority is not None:
             certificate, key = self.authority.server(self.home, self.host, clients_too=self.server_usages == "both")
             options |= {"cert-file": str(certificate), "key-file": str(key)}
@@ -257,7 +157,7 @@ class EtcdServer:
                 options |= {"trusted-ca-file": str(self.authority.file), "client-cert-auth": "true"}
         if self.token_ttl is not None:
             options |= {"auth-token-ttl": str(self.token_ttl), "bcrypt-cost": "4"}
-        return [*(f"--{name}={value}" for name, value in options.items()), *self.arguments]
+        return options
 
     @contextlib.contextmanager
     def _connection(self, timeout: float) -> Iterator[http.client.HTTPConnection]:
@@ -297,24 +197,28 @@ class EtcdCluster:
         for attempt in range(3):
             try:
                 self._start()
-            except AssertionError:
+            except RuntimeError:
                 logs = "\n".join(f"--- {member.name}\n{member.log()[-2000:]}" for member in self.members)
+                self.close()
                 if attempt == 2 or "address already in use" not in logs:
-                    raise AssertionError(f"the cluster did not start:\n{logs}") from None
-                for member in self.members:
-                    member.kill()
-                    shutil.rmtree(member.home / "data", ignore_errors=True)
+                    raise RuntimeError(f"the cluster did not start:\n{logs}") from None
             else:
                 return
 
     def _start(self) -> None:
         for member in self.members:
-            member.port, member.peer_port = free_ports(2)
+            member.prepare()
         cluster = ",".join(f"{m.name}=http://{m.host}:{m.peer_port}" for m in self.members)
         for member in self.members:
             member.cluster = cluster
             member.launch()
-        eventually(lambda: all(member.is_ready() for member in self.members), within=60, what="the cluster is up")
+        for member in self.members:
+            member.await_ready()
+
+    def close(self) -> None:
+        """Ends all members, and removes what they wrote."""
+        for member in self.members:
+            member.close()
 
     def compact(self) -> None:
         """Forgets everything before the present revision, as soon as there is a leader to ask."""
@@ -351,15 +255,14 @@ class EtcdCluster:
         try:
             self.start()
         except BaseException:
-            self.__exit__(None, None, None)
+            self.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for member in self.members:
-            member.__exit__(kind, error, traceback)
+        self.close()
 
 
 def encoded(text: str | bytes) -> str:

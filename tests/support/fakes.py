@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from consul_access.testing import FakeConsul, FakeEtcd, FakeServer
+from consul_access.testing import Clock, FakeConsul, FakeEtcd, FakeServer
 from tests.support.agents import MASTER_TOKEN
 from tests.support.asking import Asking
+
+_numbers = itertools.count(2)
 
 
 class Served:
@@ -39,8 +42,10 @@ class FakeAgent(Served, Asking):
     Args:
         version: which it answers as.
         server: it keeps its data over a restart, instead of dev mode.
+        join: an agent whose cluster it belongs to, as a client agent that keeps its data.
         acl: access is denied to whoever has no token; `MASTER_TOKEN` may do everything.
         config: of an agent's settings only `enable_script_checks` is understood.
+        clock: whose time it goes by.
     """
 
     def __init__(
@@ -48,13 +53,20 @@ class FakeAgent(Served, Asking):
         version: str = "1.8",
         *,
         server: bool = False,
+        join: FakeAgent | None = None,
         acl: bool = False,
         config: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         scripts = bool((config or {}).get("enable_script_checks"))
-        self.fake = FakeConsul(version, acl=MASTER_TOKEN if acl else False, scripts=scripts, run_checks=True)
+        token = MASTER_TOKEN if acl else False
+        self.fake = (
+            FakeConsul(version, acl=token, scripts=scripts, run_checks=True, clock=clock)
+            if join is None
+            else join.fake.join(f"node-{next(_numbers)}", scripts=scripts)
+        )
         self.served = self.fake.serve()
-        self.server = server
+        self.server = server or join is not None
         self.acl = acl
         self.node = self.fake.node
 
@@ -85,3 +97,7 @@ class FakeAgent(Served, Asking):
     def restart(self) -> None:
         self.fake.kill()
         self.fake.start(keep=self.server)
+
+    def run_without_data(self) -> None:
+        """Starts it, and it has forgotten what it held."""
+        self.fake.start(keep=False)

@@ -41,6 +41,12 @@ def passing(agent):
     return [entry["Service"]["ID"] for entry in agent.read("/v1/health/service/orders?passing")]
 
 
+def in_catalog_alone(agent):
+    """The nodes that it is shown at; the agent itself has nothing of it."""
+    assert agent.read("/v1/agent/services") == {}
+    return [entry["Node"] for entry in agent.read("/v1/catalog/service/orders")]
+
+
 class Load:
     """Callers that do nothing but ask the agent and call whom it names; what fails is kept.
 

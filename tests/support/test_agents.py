@@ -94,7 +94,7 @@ def test_an_agent_listens_at_a_unix_socket_besides(agents, tmp_path):
 
 def test_an_agent_that_cannot_start_shows_its_log_and_leaves_nothing_behind():
     agent = ConsulAgent(config={"no_such_setting": True})
-    with pytest.raises(AssertionError, match="invalid config key no_such_setting"):
+    with pytest.raises(RuntimeError, match="invalid config key no_such_setting"):
         agent.__enter__()
     assert agent.process is None
     assert not agent.home.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -118,23 +119,23 @@ def test_a_cancelled_read_leaves_nothing_behind():
         anyio.run(story, backend=backend)
 
 
-def test_starting_is_quick_and_brings_no_http_library(record_property):
-    code = """
-import sys, time
-begun = time.perf_counter()
-from consul_access.testing import FakeConsul
-loaded = time.perf_counter()
-FakeConsul()
-started = time.perf_counter()
-FakeConsul()
-print(loaded - begun, time.perf_counter() - started, sorted({"httpx", "anyio", "pydantic", "trio"} & set(sys.modules)))
+@pytest.mark.parametrize("name", ["FakeConsul", "FakeEtcd"])
+def test_a_fake_is_quick_to_start_because_it_loads_starts_and_opens_nothing(name):
+    """How quick it is, `benchmarks/testing_kit.py` measures."""
+    code = f"""
+import sys, threading
+opened = []
+watched = ("socket.", "subprocess.", "open")
+sys.addaudithook(lambda event, _: opened.append(event) if event.startswith(watched) else None)
+from consul_access.testing import {name}
+loaded, threads = set(sys.modules), threading.active_count()
+opened.clear()
+{name}()
+heavy = {{"httpx", "httpcore", "anyio", "asyncio", "pydantic", "tenacity", "trio", "ssl", "socket"}}
+print(sorted(heavy & loaded), sorted(set(sys.modules) - loaded), opened, threading.active_count() - threads)
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    importing, starting, brought = told.split(" ", 2)
-    record_property("import_ms", float(importing) * 1000)
-    record_property("start_ms", float(starting) * 1000)
-    assert brought.strip() == "[]"
-    assert float(starting) < 0.5
+    assert told == "[] [] [] 0\n"
 
 
 class TestTime:
@@ -363,6 +364,16 @@ class TestServing:
                 access.services()
             fake.start()
             assert set(access.services()) == {"consul", "web"}
+
+    @pytest.mark.parametrize("clock", [None, SimulatedClock()], ids=["real time", "time that stands still"])
+    def test_whoever_waits_when_the_server_ends_is_left_at_once(self, clock):
+        fake = FakeConsul(clock=clock)
+        with fake.serve() as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+            sock.sendall(b"GET /v1/health/service/web?index=1000&wait=10m HTTP/1.1\r\nHost: x\r\n\r\n")
+            eventually(lambda: fake.shared.wakers, what="the request waits")
+            server.close()
+            assert sock.recv(1) == b""
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("fake")]
 
     def test_whoever_goes_away_frees_the_place(self, fake):
         import socket

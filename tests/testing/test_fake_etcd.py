@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from consul_access import AsyncEtcdRegistry, EtcdRegistry, InvalidInput, OutcomeUnknown, RetryPolicy, Unavailable
@@ -12,15 +10,6 @@ from consul_access.testing import FakeEtcd, SimulatedClock
 
 def client(fake, **kwargs):
     return EtcdRegistry(transport=fake.transport(), retry=RetryPolicy.none(), **kwargs)
-
-
-def test_starting_one_takes_no_time(record_property):
-    begun = time.perf_counter()
-    for _ in range(20):
-        FakeEtcd()
-    each = (time.perf_counter() - begun) / 20
-    record_property("started in", f"{each * 1000:.2f} ms")
-    assert each < 0.1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from consul_access import (
     TokenUnknown,
     Unavailable,
 )
-from consul_access.testing import FakeConsul, SimulatedClock
+from consul_access.testing import FakeConsul, FakeEtcd, MemoryRegistry, SimulatedClock
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -119,6 +119,10 @@ def test_a_write_whose_answer_is_lost_was_done(face, fake):
     assert read(fake).json() == []
 
 
+def memory(clock=None):
+    return MemoryRegistry(FakeConsul(clock=clock or SimulatedClock())).fake
+
+
 class TestWhen:
     def test_after_so_many_requests_the_next_one_meets_it(self, fake, clock):
         fake.after(3).requests.lose_leader(for_=2)
@@ -169,6 +173,26 @@ class TestWhen:
         assert course(3) == course(3) != course(4)
         assert len(set(course(3))) >= 5
 
+    @pytest.mark.parametrize("made", [FakeConsul, FakeEtcd, memory], ids=["FakeConsul", "FakeEtcd", "MemoryRegistry"])
+    def test_all_that_can_go_wrong_can_by_chance_and_does_so_again(self, made):
+        def course(seed):
+            fake = made(clock=SimulatedClock(automatic=True))
+            every = (*fake.faults.kinds, *fake.faults.lasting, *fake.faults.sudden)
+            fake.faults.at_random(seed=seed, rate=0.6, kinds=every, lasts=3)
+            met = []
+            for _ in range(150):
+                begun = fake.shared.clock.now()
+                met.append((outcome(fake), fake.faults.active, fake.shared.clock.now() - begun))
+                fake.shared.clock.advance(1)
+            return met
+
+        first = course(3)
+        assert first == course(3) != course(4)
+        waited_for = {"freeze", "lose_leader"}  # they may be over when whoever met them is answered
+        assert {name for _, active, _ in first for name in active} >= set(made().faults.lasting) - waited_for
+        assert any(took >= 2 for _, _, took in first)
+        assert len({str(one) for one, _, _ in first}) >= 5
+
     @pytest.mark.parametrize("wrong", [{"rate": 2}, {"kinds": ()}, {"kinds": ("earthquake",)}])
     def test_chance_has_its_limits(self, fake, wrong):
         with pytest.raises(InvalidInput):
@@ -176,8 +200,9 @@ class TestWhen:
 
 
 def outcome(fake):
+    asked = ("GET", "/v1/catalog/services") if isinstance(fake, FakeConsul) else ("/v3/kv/range", {"key": "YQ=="})
     try:
-        answer = fake.request("GET", "/v1/catalog/services", timeout=5)
+        answer = fake.request(*asked, timeout=5)
     except ConnectionError as error:
         return type(error).__name__
     return answer.status, answer.cut, len(answer.body)

@@ -86,7 +86,7 @@ def test_a_marker_that_nobody_follows_fails_the_test(suite):
     done.assert_outcomes(errors=2)
     done.stdout.fnmatch_lines_random(
         [
-            "*the marker `services` needs one of the fixtures consul_agent, fake_consul, registry*",
+            "*the marker `services` needs one of the fixtures consul_agent, etcd_server, fake_consul, fake_etcd, reg*",
             "*services(orders='10.0.0.5') cannot be read: write HOST:PORT*",
         ]
     )
@@ -100,15 +100,16 @@ SCOPE = "asyncio_default_fixture_loop_scope = function"
     [
         (f"asyncio_mode = auto\n{SCOPE}", "", ["-p", "no:anyio"]),
         (SCOPE, "@pytest.mark.asyncio", []),
-        ("", "@pytest.mark.anyio", ["-p", "no:asyncio"]),
+        ("", "@pytest.mark.anyio", ["-p", "no:asyncio", "-n", "2"]),
     ],
-    ids=["pytest-asyncio in auto mode", "pytest-asyncio", "anyio and trio"],
+    ids=["pytest-asyncio in auto mode", "pytest-asyncio", "anyio and trio, under xdist"],
 )
-def test_tasks_have_a_registry_too(suite, ini, mark, options):
+def test_tasks_have_registries_too(suite, ini, mark, options):
     trio = "anyio" in mark
     done = suite(
         f"""
         import pytest
+        from consul_access import AsyncConsulAccess, AsyncEtcdRegistry
         from consul_access.testing import eventually_async
 
         {"@pytest.fixture(params=['asyncio', 'trio'])" if trio else "@pytest.fixture"}
@@ -117,7 +118,7 @@ def test_tasks_have_a_registry_too(suite, ini, mark, options):
 
         {mark}
         @pytest.mark.services(orders="10.0.0.5:8080")
-        async def test_it(async_registry, registry, registered):
+        async def test_in_memory(async_registry, registry, registered):
             assert await async_registry.resolve("orders") == ("10.0.0.5", 8080)
             async with async_registry.resolver("orders") as resolver:
                 await resolver.wait_ready()
@@ -125,12 +126,30 @@ def test_tasks_have_a_registry_too(suite, ini, mark, options):
                 await eventually_async(lambda: not resolver.instances())
             async with async_registry.registered("payments", "10.0.0.6", 80, drain=0):
                 assert registered("payments")
+
+        {mark}
+        @pytest.mark.services(orders="10.0.0.5:8080")
+        async def test_on_a_port(fake_consul, registered):
+            async with AsyncConsulAccess() as access:
+                assert await access.resolve("orders") == ("10.0.0.5", 8080)
+                async with access.registered("payments", "10.0.0.6", 80, drain=0):
+                    await eventually_async(lambda: registered("payments", status="passing"))
+
+        {mark}
+        @pytest.mark.fake_etcd(version="3.4")
+        @pytest.mark.services(orders="10.0.0.5:8080")
+        async def test_at_etcd(fake_etcd, registered):
+            assert fake_etcd.version == "3.4.23"
+            async with AsyncEtcdRegistry() as etcd:
+                assert await etcd.resolve("orders") == ("10.0.0.5", 8080)
+                async with etcd.registered("payments", "10.0.0.6", 80, drain=0):
+                    assert registered("payments", at="10.0.0.6:80")
         """,
         *options,
         ini=ini,
         tasks=True,
     )
-    done.assert_outcomes(passed=2 if trio else 1)
+    done.assert_outcomes(passed=6 if trio else 3)
 
 
 def test_a_fake_consul_is_where_the_environment_says(suite):
@@ -168,36 +187,55 @@ def test_a_fake_consul_is_where_the_environment_says(suite):
 
 REAL = """
     import pytest
-    from consul_access import ConsulAccess
+    from consul_access import ConsulAccess, EtcdRegistry
+    from consul_access.consul import catalog
+    from consul_access.models.external import CatalogRegistration
 
-    @pytest.mark.parametrize("time", [1, 2])
+    @pytest.mark.parametrize("time", [1, 2, 3])
     @pytest.mark.services(orders="10.0.0.5:8080")
-    def test_it(time, consul_agent, registered):
+    def test_consul(time, consul_agent, registered):
         with ConsulAccess() as access:
             assert access.services() == {"consul": [], "orders": []}
+            assert [one.name for one in access.send(catalog.nodes())] == [consul_agent.node]
             assert registered("orders", status="passing")
             access.register_service("left", "127.0.0.1", 1)
             access.node_maintenance(True)
+            access.send(catalog.register(CatalogRegistration(node="left", address="10.0.0.9")))
         assert consul_agent.version
+
+    @pytest.mark.parametrize("time", [1, 2, 3])
+    @pytest.mark.services(orders="10.0.0.5:8080")
+    def test_etcd(time, etcd_server, registered):
+        with EtcdRegistry() as etcd:
+            assert etcd.services() == {"orders": []}
+            assert registered("orders", at="10.0.0.5:8080", status="passing")
+            assert etcd_server.leases() == []
+            etcd.put("left", "x", etcd.lease(600))
+        assert etcd_server.version.startswith("3.")
     """
 
 
-def test_a_real_agent_is_clean_in_every_test(suite):
-    suite(REAL, "--require-servers", CONSUL_BIN=str(servers.consul())).assert_outcomes(passed=2)
+def test_real_servers_are_each_workers_own_and_clean_in_every_test(suite):
+    done = suite(REAL, "-n", "2", CONSUL_BIN=str(servers.consul()), ETCD_BIN=str(servers.etcd()))
+    done.assert_outcomes(passed=6)
 
 
-def test_every_worker_of_xdist_has_its_own(suite):
-    suite(REAL, "-n", "2", CONSUL_BIN=str(servers.consul())).assert_outcomes(passed=2)
+def test_without_real_servers_tests_are_skipped_and_say_why(suite):
+    done = suite(REAL, CONSUL_BIN="/nowhere/consul", ETCD_BIN="/nowhere/etcd")
+    done.assert_outcomes(skipped=6)
+    done.stdout.fnmatch_lines_random(
+        ["*CONSUL_BIN=/nowhere/consul is not a program*", "*ETCD_BIN=/nowhere/etcd is not a program*"]
+    )
 
 
-def test_without_a_real_agent_tests_are_skipped_and_say_why(suite):
-    done = suite(REAL, CONSUL_BIN="/nowhere/consul")
-    done.assert_outcomes(skipped=2)
-    done.stdout.fnmatch_lines(["*CONSUL_BIN=/nowhere/consul is not a program*"])
-
-
-def test_without_a_real_agent_tests_fail_where_servers_are_required(suite, monkeypatch):
-    monkeypatch.delenv("CONSUL_BIN", raising=False)
-    done = suite(REAL, "--require-servers", PATH="/nowhere")
-    done.assert_outcomes(errors=2)
-    done.stdout.fnmatch_lines(["*--require-servers: there is no consul on PATH: install it, or set CONSUL_BIN*"])
+def test_without_real_servers_tests_fail_where_they_are_required(suite, monkeypatch, tmp_path):
+    for name in ("CONSUL_BIN", "ETCD_BIN"):
+        monkeypatch.delenv(name, raising=False)
+    done = suite(REAL, "--require-servers", PATH="/nowhere", XDG_CACHE_HOME=str(tmp_path))
+    done.assert_outcomes(errors=6)
+    done.stdout.fnmatch_lines_random(
+        [
+            "*--require-servers: there is no consul on PATH: install it, or set CONSUL_BIN*",
+            "*--require-servers: there is no etcd on PATH: install it, or set ETCD_BIN*",
+        ]
+    )

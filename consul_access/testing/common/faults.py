@@ -77,7 +77,11 @@ class Switches:
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("slow", "truncate", "reset_connections", "lose_answers")
-    """Those that `at_random` chooses from."""
+    """Those that `at_random` chooses from by default: each concerns one request."""
+    lasting: ClassVar[tuple[str, ...]] = ("freeze", "limit_connections")
+    """Those that it can choose besides and that last for a while."""
+    sudden: ClassVar[tuple[str, ...]] = ()
+    """Those that it can choose besides and that happen in a moment."""
 
     def __init__(self, fake: Fake[Any]) -> None:
         self._of = fake
@@ -86,7 +90,7 @@ class Switches:
         self._dice: random.Random | None = None
         self._rate = 0.0
         self._chosen: Sequence[str] = self.kinds
-        self._slow = 0.0
+        self._slow = self._lasts = 0.0
         self._requests: int | None = None
         """After how many requests these switches switch; None: at once, or after seconds."""
         self._seconds: float | None = None
@@ -135,23 +139,35 @@ class Switches:
         return After(self, number)
 
     def at_random(
-        self, *, seed: int, rate: float = 0.1, kinds: Iterable[str] | None = None, slow: float = 0.05
+        self,
+        *,
+        seed: int,
+        rate: float = 0.1,
+        kinds: Iterable[str] | None = None,
+        slow: float = 0.05,
+        lasts: float = 0.5,
     ) -> None:
         """From now on a request meets a fault with this probability. The same seed gives the same faults.
 
         Args:
             seed: what chance begins with.
             rate: how many of the requests, from 0 to 1.
-            kinds: which faults, by the names of the switches; all of `Faults.kinds` by default.
+            kinds: which faults, by the names of the switches: `kinds` by default, of which each concerns one request;
+                those named in `lasting` and `sudden` can be chosen, too.
             slow: seconds that a slow one takes.
+            lasts: seconds of the fake's clock that one of `lasting` takes.
+
+        Raises:
+            InvalidInput: it is no such rate, or there are no such kinds.
         """
         chosen = self.kinds if kinds is None else tuple(kinds)
-        unknown = set(chosen) - set(self.kinds)
-        if not 0 <= rate <= 1 or unknown or not chosen:
-            some = ", ".join(self.kinds)
+        known = (*self.kinds, *self.lasting, *self.sudden)
+        if not 0 <= rate <= 1 or set(chosen) - set(known) or not chosen:
+            some = ", ".join(known)
             raise InvalidInput(f"rate= is a part of 1, kinds= some of {some}; not {rate!r} and {chosen!r}")
         with self._of.locked():
-            self._dice, self._rate, self._chosen, self._slow = random.Random(seed), rate, chosen, slow  # noqa: S311
+            self._dice, self._rate, self._chosen = random.Random(seed), rate, chosen  # noqa: S311
+            self._slow, self._lasts = slow, lasts
 
     def heal(self) -> None:
         """Switches everything off, also what was planned."""
@@ -233,11 +249,15 @@ class Switches:
         if self._dice is None or self._dice.random() >= self._rate:
             return
         kind = self._dice.choice(self._chosen)
+        switch: Callable[..., None] = getattr(self, kind)
         if kind == "slow":
             self.slow(self._slow, times=1)
-        else:
-            switch: Callable[..., None] = getattr(self, kind)
+        elif kind in self.kinds:
             switch(times=1)
+        elif kind in self.lasting:
+            switch(for_=self._lasts)
+        else:
+            switch()
 
     def plan(self, planned: _Planned) -> None:
         """Remembers one for later."""

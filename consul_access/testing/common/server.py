@@ -196,12 +196,14 @@ class _Connection:
                 return
 
     def _wait(self, course: Course) -> Answer:
-        """Waits for the answer, or for the client's going away."""
+        """Waits for the answer, or for the client's going away, or the server's end."""
         shared = self._fake.shared
         with shared.changed:
             shared.wakers.add(self._ring)
         try:
             while (answer := course.look()) is None:
+                if self._ended:
+                    raise EOFError
                 if course.jump():
                     continue
                 self._sleep(course.pause() if shared.clock.passes_by_itself else None)

@@ -20,6 +20,9 @@ REAPED_EVERY: Final = 30.0
 COMPARED_EVERY: Final = 60.0
 OUTPUT_TOLD_AFTER: Final = 300.0
 STUCK_FOR: Final = 60.0
+UNREACHABLE: Final = (
+    "rpc error getting client: failed to get conn: dial tcp {0}:0->{0}:8300: connect: connection refused"
+)
 STATUSES: Final = ("passing", "warning", "critical", "maintenance")
 PROBED: Final = frozenset({"http", "tcp"})
 
@@ -70,7 +73,7 @@ class Agent:
         address = self.node.address
         self.node.tagged = {"lan": address, "lan_ipv4": address, "wan": address, "wan_ipv4": address}
         self.node.meta = {"consul-network-segment": ""}
-        self._tell(lambda: self.cluster.write().register(self.node))
+        self._tell(lambda: self.write().register(self.node))
 
     # --- coming and going ---------------------------------------------------------------------------------
 
@@ -100,14 +103,41 @@ class Agent:
                 self.node.id = self.cluster.new_id()
                 self._is_known = False
             self._tell(self._compare)
+        self.local.reload(now=self.cluster.now)
         for held in self.local.checks.values():
             held.in_sync = False
+            self._pass_at_once(held)
         for service in self.local.services.values():
             service.in_sync = False
         self._tell(lambda: self.cluster.see(self, alive=True))
         self.sync()
+        if self.is_server:
+            self.cluster.hear()
 
     # --- telling the servers ------------------------------------------------------------------------------
+
+    @property
+    def cut_off(self) -> str | None:
+        """With which text an agent that is no server answers while no server runs; None otherwise."""
+        if self.is_server or any(agent.is_server and agent.is_up for agent in self.cluster.agents):
+            return None
+        last = next((agent for agent in self.cluster.agents if agent.is_server and agent.is_missed), None)
+        return "No known Consul servers" if last is None else UNREACHABLE.format(last.node.address)
+
+    @property
+    def is_missed(self) -> bool:
+        """It has ended, and nobody has noticed yet."""
+        return not self.is_up and self._fails_at is not None
+
+    def write(self) -> Catalog:
+        """The catalog, to be written by way of this agent.
+
+        Raises:
+            ServersAway: there is no server to write it.
+        """
+        if (text := self.cut_off) is not None:
+            raise ServersAway(text)
+        return self.cluster.write()
 
     def sync(self) -> None:
         """Tells the servers what they do not know yet. What they cannot take now is told later."""
@@ -140,7 +170,7 @@ class Agent:
         return self.cluster.access.authorizer(token) is not None
 
     def _deregister(self, *, service_id: str = "", check_id: str = "") -> None:
-        self.cluster.write().deregister(self.node.name, service_id=service_id, check_id=check_id)
+        self.write().deregister(self.node.name, service_id=service_id, check_id=check_id)
 
     def _register_service(self, service_id: str) -> None:
         held = self.local.services[service_id]
@@ -149,19 +179,17 @@ class Agent:
             for check in self.local.checks.values()
             if not check.in_sync and check.check.service_id == service_id and check.token == held.token
         ]
-        self.cluster.write().register(
-            self.node, held.service, [check.check for check in checks], skip_node=self._is_known
-        )
+        self.write().register(self.node, held.service, [check.check for check in checks], skip_node=self._is_known)
         for check in checks:
             check.in_sync, check.told_later = True, None
 
     def _register_check(self, held: LocalCheck) -> None:
-        self.cluster.write().register(self.node, None, [held.check], skip_node=self._is_known)
+        self.write().register(self.node, None, [held.check], skip_node=self._is_known)
         held.told_later = None
 
     def _compare(self) -> None:
         """Compares everything with the catalog: what the servers lack is told, what they have too much is removed."""
-        catalog = self.cluster.write()
+        catalog = self.write()
         node = catalog.nodes.get(self.node.name.lower())
         if node is None or node.described() != self.node.described():
             catalog.register(self.node)
@@ -202,9 +230,13 @@ class Agent:
                 held.probes[held.check.type] = Probe(held.definition, first)
                 if self.probes is not None:
                     self.probes()
-            if self.checks_pass and held.is_new and held.definition.is_probe and not held.definition.text("Status"):
-                self.local.report(held, "passing", "", now=self.cluster.now, defer=self.deferral())
+            if held.is_new and not held.definition.text("Status"):
+                self._pass_at_once(held)
             held.is_new = False
+
+    def _pass_at_once(self, held: LocalCheck) -> None:
+        if self.checks_pass and held.definition.is_probe:
+            self.local.report(held, "passing", "", now=self.cluster.now, defer=self.deferral())
 
     def _follow_node(self, held: LocalCheck) -> None:
         """Agents before 1.11 crash over a node that nobody knows; those of 1.8 get stuck over one they knew before."""

@@ -65,13 +65,15 @@ class Check:
     timeout: str = ""
     created: int = 0
     modified: int = 0
+    written: int = 0
+    """When it was told last, changed or not."""
 
     def same_as(self, other: Check) -> bool:
         """Whether both say the same, whenever they said it. What kind of check says it is not compared."""
         return self._said() == other._said()
 
     def _said(self) -> Check:
-        return replace(self, created=0, modified=0, type="", interval="", timeout="")
+        return replace(self, created=0, modified=0, written=0, type="", interval="", timeout="")
 
 
 @dataclass(slots=True)
@@ -151,13 +153,14 @@ class Catalog:
                 raise CatalogFault("Missing service registration")
             new.service_name, new.service_tags = service.name, service.tags
         node.checks[check.id.lower()] = new
+        new.written = self._tables["checks"] = self.index
         if held is not None and held.same_as(new):
             return
         if new.service_id:
             self._tables[_index_of(new.service_name)] = self.index
         else:
             self._touch_services(node)
-        new.modified = self._tables["checks"] = self.index
+        new.modified = self.index
 
     def drop_check(self, node: Node, check_id: str) -> None:
         """Removes a check; what is not there is no error."""

@@ -118,6 +118,10 @@ class Cluster:
     def find_leader(self) -> None:
         """The servers work again, and learn what the agents could not tell them."""
         self.away, self.stale_known = None, True
+        self.hear()
+
+    def hear(self) -> None:
+        """The servers learn what the agents could not tell them."""
         for agent in self.agents:
             if agent.is_up:
                 agent.sync()

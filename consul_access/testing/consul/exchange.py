@@ -36,12 +36,14 @@ class Waiting:
         again: what answers it, to be asked again.
         until: when it is answered in any case.
         seen: the state that it has been compared with.
+        known: what was there when it began, as `Found.wakes` tells it.
     """
 
     ask: Ask
     again: Callable[[Any, Ask], Told | Found]
     until: float
     seen: int
+    known: Any = None
 
 
 class Refused(Exception):
@@ -94,6 +96,8 @@ class Found:
         shows_consistency: the answer says how consistent it is.
         cacheable: agents can answer it from their cache.
         filtered: something was left out because the token may not see it.
+        wakes: where the index moves with others' changes, too, what has to be another than before to wake who waits;
+            None where the index alone does.
     """
 
     data: Any
@@ -102,6 +106,7 @@ class Found:
     shows_consistency: bool = True
     cacheable: bool = False
     filtered: bool = False
+    wakes: Any = None
 
 
 Query = dict[str, list[str]]

@@ -29,7 +29,11 @@ class Faults(Switches):
     kinds: ClassVar[tuple[str, ...]] = (
         "rate_limit", "be_unavailable", "slow", "truncate", "reset_connections", "lose_answers", "answer_empty",
     )  # fmt: skip
-    """Those that `at_random` chooses from."""
+    """Those that `at_random` chooses from by default: each concerns one request."""
+    lasting: ClassVar[tuple[str, ...]] = ("freeze", "limit_connections", "lose_leader", "restart")
+    """Those that it can choose besides and that last for a while."""
+    sudden: ClassVar[tuple[str, ...]] = ("turn_index_back", "wipe_servers")
+    """Those that it can choose besides and that happen in a moment."""
 
     def __init__(self, fake: FakeConsul) -> None:
         super().__init__(fake)

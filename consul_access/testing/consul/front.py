@@ -72,10 +72,12 @@ class Front:
             return None
         waiting.seen = cluster.changes
         try:
+            if self.agent.cut_off is not None:
+                raise Refused(500, "rpc error making call: EOF", meta=True)
             if ask.options.index:
                 self._refuse_without_leader(ask)
             told = waiting.again(self.agent, ask)
-            if not is_over and _unchanged(ask, told):
+            if not is_over and (_unchanged(ask, told) or _of_others(told, waiting.known)):
                 return None
             answer = self._answered(ask, told)
         except Refused as refused:
@@ -102,6 +104,8 @@ class Front:
             return Answer(405, (("Allow", allowed), VARY, TEXT), b"" if method == "HEAD" else text)
         try:
             self._refuse_early(route, ask)
+            if not route.reads_servers and not ask.path.startswith("/v1/agent/"):
+                self._refuse_cut_off()
             if route.reads_servers:
                 ask.options = Options.parse(ask.query)
                 self._refuse_datacenter(ask)
@@ -125,10 +129,15 @@ class Front:
         if ask.first("dc") not in {"", self.agent.cluster.catalog.datacenter}:
             raise Refused(500, "No path to datacenter", meta=True)
 
+    def _refuse_cut_off(self) -> None:
+        if (text := self.agent.cut_off) is not None:
+            raise ServersAway(text)
+
     def _refuse_without_leader(self, ask: Ask) -> None:
-        """While there is no leader, only stale and cached answers are given."""
-        away = self.agent.cluster.away
-        if away is None or ask.options.stale:
+        """While there is no leader, only stale and cached answers are given; while there is no server, cached ones."""
+        cut_off = self.agent.cut_off
+        away = cut_off or self.agent.cluster.away
+        if away is None or (ask.options.stale and cut_off is None):
             return
         if ask.options.cached and _cache_key(ask) in self._cached:
             return
@@ -140,7 +149,8 @@ class Front:
         cluster = self.agent.cluster
         exactly = isinstance(told, Told) or (cluster.dialect.streams and ask.path.startswith("/v1/health/service/"))
         until = ask.wait_until(cluster.now, 0.0 if exactly else cluster.random.random())
-        return Waiting(ask, route.answer, until, cluster.changes)
+        known = told.wakes if isinstance(told, Found) else None
+        return Waiting(ask, route.answer, until, cluster.changes, known)
 
     # --- writing answers ----------------------------------------------------------------------------------
 
@@ -218,6 +228,11 @@ def _unchanged(ask: Ask, told: Told | Found) -> bool:
         return ask.options.index > 0 and max(told.index, 1) <= ask.options.index
     wanted = ask.first("hash")
     return bool(wanted) and ("X-Consul-Contenthash", wanted) in told.headers
+
+
+def _of_others(told: Told | Found, known: Any) -> bool:
+    """Whether the index has moved by something that nobody waits for here."""
+    return isinstance(told, Found) and told.wakes is not None and told.wakes == known
 
 
 def _json(data: Any, ask: Ask) -> bytes:

@@ -77,6 +77,7 @@ class LocalCheck:
         probes: its HTTP and TCP addresses, by kind; they too outlive being replaced by a check of another kind.
         successes: in a row.
         failures: in a row.
+        kept_until: until when the last report survives a restart of the agent; None if nothing does.
         is_new: nobody has seen it yet: it did not take over the status of one before it.
     """
 
@@ -91,6 +92,7 @@ class LocalCheck:
     probes: dict[str, Probe] = field(default_factory=dict)
     successes: int = 0
     failures: int = 0
+    kept_until: float | None = None
     is_new: bool = True
 
     @property
@@ -235,8 +237,18 @@ class LocalState:
     def beat(self, held: LocalCheck, status: str, output: str, *, now: float, defer: float) -> None:
         """Takes a report of a TTL check, whose time begins anew."""
         assert held.ttl is not None  # noqa: S101 - only such checks are reported
-        held.expires = now + held.ttl.lasts
+        held.expires = held.kept_until = now + held.ttl.lasts
         self.report(held, status, _cut(output, held.ttl.limit), now=now, defer=defer)
+
+    def reload(self, *, now: float) -> None:
+        """Begins anew with what is on disk: of all checks only a TTL's report that is not too old still counts."""
+        for held in self.checks.values():
+            held.successes = held.definition.number("SuccessBeforePassing")
+            held.failures = held.definition.number("FailuresBeforeCritical")
+            held.critical_since = held.told_later = None
+            held.expires = None if held.ttl is None else now + held.ttl.lasts
+            if held.kept_until is None or held.kept_until <= now:
+                held.check.status, held.check.output = "critical", ""
 
     def expire(self, held: LocalCheck, *, now: float, defer: float) -> None:
         """Ends a TTL in which nobody reported."""

@@ -5,9 +5,9 @@ Observed on 3.4.23 (gateway of the first generation) and 3.5.16 as Debian builds
 
 from __future__ import annotations
 
-import http.client
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 from consul_access.errors import InvalidInput
@@ -97,6 +97,6 @@ class Dialect:
         told: dict[str, Any] = {"code": code, "message": text}
         if self.gateway == 1:
             status = self.status(code)
-            reason = http.client.responses.get(status, "")
+            reason = HTTPStatus(status).phrase
             told = {"grpc_code": code, "http_code": status, "message": text, "http_status": reason}
         return json.dumps({"error": told}, separators=(",", ":")).encode() + b"\n"

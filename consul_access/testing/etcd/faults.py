@@ -28,7 +28,11 @@ class EtcdFaults(Switches):
     kinds: ClassVar[tuple[str, ...]] = (
         "rate_limit", "be_unavailable", "slow", "truncate", "reset_connections", "lose_answers",
     )  # fmt: skip
-    """Those that `at_random` chooses from."""
+    """Those that `at_random` chooses from by default: each concerns one request."""
+    lasting: ClassVar[tuple[str, ...]] = ("freeze", "limit_connections", "lose_leader", "restart", "run_out_of_space")
+    """Those that it can choose besides and that last for a while."""
+    sudden: ClassVar[tuple[str, ...]] = ("compact", "end_streams", "lose_leases", "revoke_tokens")
+    """Those that it can choose besides and that happen in a moment."""
 
     def __init__(self, fake: FakeEtcd) -> None:
         super().__init__(fake)

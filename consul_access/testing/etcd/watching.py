@@ -132,9 +132,9 @@ class Stream:
         key, end = asked.get("key", b"") or b"\0", asked.get("range_end", b"")
         try:
             self._allowed(key, end)
-            number = self._number(asked.get("watch_id", 0))
             if end and end != b"\0" and key >= end:
                 raise Refused(3, "mvcc: watcher range is empty")
+            number = self._number(asked.get("watch_id", 0))
         except Refused as refused:
             reason = refused.text if refused.text.startswith("mvcc") else refused.reason
             self._tell(-1, created=True, canceled=True, cancel_reason=reason)

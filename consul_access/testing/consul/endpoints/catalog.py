@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from consul_access.testing.consul.agent import Agent
@@ -40,6 +41,11 @@ def services(agent: Agent, ask: Ask) -> Found:
     catalog, allowed, meta = agent.cluster.catalog, common.reader(agent, ask), common.node_meta(ask)
     found: dict[str, list[str]] = {}
     hidden = False
+    every = [
+        (node.name.lower(), replace(one, created=0, modified=0))
+        for node in catalog.all_nodes()
+        for one in node.services.values()
+    ]
     for node in catalog.all_nodes():
         if not common.wanted_node(node, meta):
             continue
@@ -50,7 +56,7 @@ def services(agent: Agent, ask: Ask) -> Found:
             tags = found.setdefault(one.name, [])
             tags += [tag for tag in dict.fromkeys(one.tags or ()) if tag not in tags]
     index = catalog.highest("services", "nodes") if meta else catalog.highest("services")
-    return Found(dict(sorted(found.items())), index, cacheable=True, filtered=hidden)
+    return Found(dict(sorted(found.items())), index, cacheable=True, filtered=hidden, wakes=every)
 
 
 def service(agent: Agent, ask: Ask) -> Found:
@@ -74,21 +80,26 @@ def _entries(agent: Agent, ask: Ask, found: list[tuple[Node, Service]]) -> Found
     ]
     made = [catalog_entry(catalog, agent.cluster.dialect, node, one) for node, one in seen]
     index = catalog.service_index(ask.rest, bool(found), checks=False)
-    return Found([one for one in made if keeps(one)], index, cacheable=True, filtered=len(seen) < len(found))
+    kept, hidden = [one for one in made if keeps(one)], len(seen) < len(found)
+    return Found(kept, index, cacheable=True, filtered=hidden, wakes=common.contents(made))
 
 
 def node(agent: Agent, ask: Ask) -> Found:
     """`catalog/node/NAME`: a node and its services by id; null for one that is not there."""
     found, made, index = _of_node(agent, ask)
     if found is None:
-        return Found(None, index)
-    return Found({"Node": found, "Services": {one["ID"]: one for one in made or ()}}, index)
+        return Found(None, index, wakes=())
+    return Found(
+        {"Node": found, "Services": {one["ID"]: one for one in made or ()}},
+        index,
+        wakes=common.contents((found or {}, *(made or ()))),
+    )
 
 
 def node_services(agent: Agent, ask: Ask) -> Found:
     """`catalog/node-services/NAME`: the same, as a list."""
     found, made, index = _of_node(agent, ask)
-    return Found({"Node": found, "Services": made}, index)
+    return Found({"Node": found, "Services": made}, index, wakes=common.contents((found or {}, *(made or ()))))
 
 
 def _of_node(agent: Agent, ask: Ask) -> tuple[dict[str, Any] | None, list[dict[str, Any]] | None, int]:
@@ -206,7 +217,7 @@ def register(agent: Agent, ask: Ask) -> Told:
     node = Node(body["Node"], body.get("Address", ""), body.get("ID", "") or (known.id if known else ""))
     node.tagged, node.meta = body.get("TaggedAddresses"), body.get("NodeMeta")
     try:
-        agent.cluster.write().register(node, service, checks, skip_node=body.get("SkipNodeUpdate", False))
+        agent.write().register(node, service, checks, skip_node=body.get("SkipNodeUpdate", False))
     except CatalogFault as fault:
         text = str(fault)
         if text == "Missing service registration":
@@ -225,7 +236,7 @@ def deregister(agent: Agent, ask: Ask) -> Told:
     service_id, check_id = body.get("ServiceID", ""), body.get("CheckID", "")
     if not _may_forget(agent, allowed, body["Node"], service_id):
         raise Refused(403, common.DENIED)
-    agent.cluster.write().deregister(body["Node"], service_id=service_id, check_id=check_id)
+    agent.write().deregister(body["Node"], service_id=service_id, check_id=check_id)
     agent.cluster.changed()
     return Told(True)
 

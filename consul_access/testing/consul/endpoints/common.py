@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from consul_access.testing.consul.access import Authorizer
@@ -11,7 +11,18 @@ from consul_access.testing.consul.catalog import Check, Node
 from consul_access.testing.consul.exchange import Ask, Refused, Told
 from consul_access.testing.consul.filtering import FilterFault, Record, compiled
 
-__all__ = ["DENIED", "DONE", "authorized", "flag", "kept", "node_meta", "reader", "sees_check", "wanted_node"]
+__all__ = [
+    "DENIED",
+    "DONE",
+    "authorized",
+    "contents",
+    "flag",
+    "kept",
+    "node_meta",
+    "reader",
+    "sees_check",
+    "wanted_node",
+]
 
 DONE = Told(raw=b"")
 DENIED = "Permission denied"
@@ -60,6 +71,11 @@ def wanted_node(node: Node, wanted: Mapping[str, str]) -> bool:
 def sees_check(allowed: Authorizer, node: Node, check: Check) -> bool:
     """Whether the asker may see a check."""
     return allowed.reads("node", node.name) and (not check.service_name or allowed.reads("service", check.service_name))
+
+
+def contents(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What entries say, without the indexes, which also move when something else about a node does."""
+    return [{key: value for key, value in one.items() if not key.endswith("Index")} for one in entries]
 
 
 def flag(text: str) -> bool | None:

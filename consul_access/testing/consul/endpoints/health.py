@@ -43,7 +43,7 @@ def _entries(agent: Agent, ask: Ask, found: list[tuple[Node, Service]], index: i
     shown = [entry for entry in shown if keeps(entry)]
     if _only_passing(ask):
         shown = [entry for entry in shown if all(check["Status"] == "passing" for check in entry["Checks"])]
-    return Found(shown, index, cacheable=True, filtered=len(seen) < len(found))
+    return Found(shown, index, cacheable=True, filtered=len(seen) < len(found), wakes=None if found else ())
 
 
 def fitting(ask: Ask, found: list[tuple[Node, Service]]) -> list[tuple[Node, Service]]:
@@ -102,7 +102,10 @@ def _checks(agent: Agent, ask: Ask, fits: Any, *, meta: dict[str, str] | None = 
     seen = [(node, check) for node, check in found if common.sees_check(allowed, node, check)]
     shown = [_shown_check(agent, node, check) for node, check in seen]
     index = catalog.highest("nodes", "checks") if meta else catalog.highest("checks")
-    return Found([made for made in shown if keeps(made)], index, filtered=len(seen) < len(found))
+    kept, hidden = [made for made in shown if keeps(made)], len(seen) < len(found)
+    # A check that is told once more and says the same moves no ModifyIndex, and wakes all the same.
+    told = [(node.name.lower(), check.id.lower(), check.written) for node, check in found]
+    return Found(kept, index, filtered=hidden, wakes=told)
 
 
 def _shown_check(agent: Agent, node: Node, check: Check) -> dict[str, Any]:

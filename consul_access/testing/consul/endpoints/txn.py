@@ -52,7 +52,8 @@ def transaction(agent: Agent, ask: Ask) -> Told:
 
 def _done(agent: Agent, operations: list[dict[str, Any]], *, reads: bool) -> Told:
     cluster = agent.cluster
-    scratch = cluster.catalog if reads else copy.deepcopy(cluster.write())
+    catalog = agent.write()
+    scratch = catalog if reads else copy.deepcopy(catalog)
     scratch.index += 0 if reads else 1
     results: list[dict[str, Any]] = []
     for number, operation in enumerate(operations):
