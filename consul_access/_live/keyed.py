@@ -41,6 +41,8 @@ log = logging.getLogger("consul_access")
 
 DOUBTED_AFTER: Final = 1.0
 """Seconds that a watch may be without a member before lists count as stale; another is found in milliseconds."""
+CATCHING_UP: Final = 0.05
+"""Seconds between two looks at whether a watch that goes on has told everything."""
 LOOK_EVERY: Final = 5.0
 IDLE: Final = 30.0
 """Seconds that the watch goes on when nobody wants to know any more."""
@@ -156,6 +158,7 @@ class KeyedHub:
         if not self._known:
             return self._rest(now)
         self._idle_since = None
+        self._trusts_again()
         if self._following is None:
             self._following = anyio.CancelScope()
             group.start_soon(self._follow, self._following)
@@ -166,6 +169,8 @@ class KeyedHub:
         if now - self._looked_at >= LOOK_EVERY:
             self._looked_at = now
             self._look_again()
+        if watch is not None and watch.is_behind:
+            return CATCHING_UP
         return DOUBTED_AFTER - without + 0.01 if 0 < without < DOUBTED_AFTER else LOOK_EVERY
 
     def _rest(self, now: float) -> float:
@@ -182,7 +187,7 @@ class KeyedHub:
     def _look_again(self) -> None:
         """Says how fresh everything is, and whether what was doubtful has lasted for long enough."""
         watch = self._watch
-        if watch is None or watch.state is not KeyWatchState.CONNECTED:
+        if watch is None or watch.state is not KeyWatchState.CONNECTED or watch.is_behind:
             return
         for known in self._known.values():
             if known.guard.is_holding:
@@ -242,16 +247,24 @@ class KeyedHub:
                 if not watch.pending:  # what came together is told together
                     self._publish([one for one in self._known.values() if one.subject in changed], restarted=restarted)
                     changed, restarted = set(), False
+                    self._trusts_again()
 
     def _became(self, state: KeyWatchState) -> None:
-        if state is KeyWatchState.CONNECTED and self._trouble is not None:
-            self._trouble = None
-            log.info("the registry can be watched again")
-            for known in self._known.values():
-                if not known.guard.is_holding:
-                    known.trust()
-                    known.tell()
+        if state is KeyWatchState.CONNECTED:
+            self._trusts_again()
         self._bell.ring()
+
+    def _trusts_again(self) -> None:
+        """Ends the doubts when a watch goes on, as soon as that has told what happened meanwhile."""
+        watch = self._watch
+        if self._trouble is None or watch is None or watch.state is not KeyWatchState.CONNECTED or watch.is_behind:
+            return
+        self._trouble = None
+        log.info("the registry can be watched again")
+        for known in self._known.values():
+            if not known.guard.is_holding:
+                known.trust()
+                known.tell()
 
     # --- what becomes of it -------------------------------------------------------------------------------
 

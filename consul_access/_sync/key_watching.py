@@ -28,6 +28,8 @@ __all__ = ["KeyWatch"]
 
 log = logging.getLogger("consul_access")
 
+CATCH_UP_SECONDS = 1.0
+"""What a watch has missed is sent within a tenth of that after it has begun (etcd's `syncWatchersLoop`)."""
 QUIET_SECONDS = 4.0
 """How long a stream may say nothing before its member is asked whether it is still there."""
 
@@ -99,6 +101,12 @@ class KeyWatch:
     def heard_at(self) -> float:
         """When the member was last known to be there, on the clock of `time.monotonic()`."""
         return self._heard_at
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has begun a moment ago, and events of the time before that may still be on their way."""
+        is_new = time.monotonic() - self._since < CATCH_UP_SECONDS
+        return is_new and any(one.is_behind for one in self._watches)
 
     @property
     def pending(self) -> int:
