@@ -222,8 +222,6 @@ class KeyedHub:
         items, revision = await self._reader.read_all(kv.Get(self._range.key, self._range.end))
         restarted = revision < self._revision
         self._revision = revision
-        self._failures, self._failing_since = 0, None
-        self._trouble = None
         self._is_read = True
         self._holdings.fill(items)
         self._publish(self._known.values(), restarted=restarted)
@@ -244,11 +242,14 @@ class KeyedHub:
                     changed, restarted = set(), False
 
     def _became(self, state: KeyWatchState) -> None:
+        if state is KeyWatchState.CONNECTED:
+            self._failures, self._failing_since = 0, None
         if state is KeyWatchState.CONNECTED and self._trouble is not None:
             self._trouble = None
             log.info("the registry can be watched again")
             for known in self._known.values():
                 if not known.guard.is_holding:
+                    known.error = None
                     known.trust()
                     known.tell()
         self._bell.ring()
