@@ -440,52 +440,6 @@ def test_discovered_members_carry_on_when_the_only_configured_one_dies(cluster):
         eventually(lambda: client.get("a")[0] == b"1", within=20)
 
 
-def test_a_history_over_faults_is_told_whole(cluster, record_property):
-    """Members are killed in turn and the store is compacted, while 20 keys a second are written."""
-    written: dict[int, bytes] = {}
-    with EtcdRegistry(endpoints=cluster.endpoints) as client, EtcdRegistry(endpoints=cluster.endpoints) as writer:
-        counter = iter(range(1_000_000))
-
-        def put() -> None:
-            number = next(counter)
-            revision = writer.put(f"n/{number % 50}", str(number))
-            written[revision] = str(number).encode()
-
-        with told(client.watch_prefix("n/")) as listener:
-            with beside(put, 0.03) as failures:
-                for turn in range(4):
-                    member = cluster.members[turn % 3]
-                    member.kill()
-                    time.sleep(1.5)  # the outage itself
-                    cluster.compact()
-                    member.run()
-                    time.sleep(0.5)
-            last = write(cluster, "n/last", "last")
-            eventually(lambda: any(event.revision >= last for event in listener.events), within=40)
-        record_property("writes", len(written))
-        record_property("ambiguous_writes", len(failures))
-        record_property("events", len(listener.events))
-        events = [event for event in listener.events if event.kind is EventKind.PUT]
-        resyncs = [event for event in listener.events if event.kind is EventKind.RESYNC]
-        revisions = [event.revision for event in listener.events]
-        assert revisions == sorted(set(revisions))  # ordered, and none twice
-        told_at = {event.revision: event.value for event in events}
-        record_property("resyncs", len(resyncs))
-        for revision, value in written.items():
-            skipped = any(before < revision <= after for before, after in _gaps(listener.events))
-            assert skipped or told_at.get(revision) == value
-        assert client.get_prefix("n/") != []
-
-
-def _gaps(events: list[KeyEvent]) -> Iterator[tuple[int, int]]:
-    """The revisions that a resync stood for."""
-    before = 0
-    for event in events:
-        if event.kind is EventKind.RESYNC:
-            yield before, event.revision
-        before = event.revision
-
-
 # --- users ----------------------------------------------------------------------------------------------------
 
 
