@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Once", "add", "leaving", "remove", "settle"]
+__all__ = ["Once", "add", "leaving", "prepare", "remove", "settle"]
 
 Farewell = Callable[[float], None]
 """Ends one registration within so many seconds; never raises, and does nothing the second time."""
@@ -63,12 +63,17 @@ def add(key: object, farewell: Farewell) -> None:
         key: whose it is.
         farewell: called with the seconds it may take.
     """
+    prepare()
+    _net.farewells[key] = farewell
+
+
+def prepare() -> None:
+    """Puts the net up before there is anything in it; for who wants to answer a signal before the net does."""
     if not _net.prepared:
         _net.prepared = True
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_forget)
-    _net.farewells[key] = farewell
     _install()
 
 

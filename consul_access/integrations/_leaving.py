@@ -3,6 +3,8 @@
 Servers close their port when they are told to end, and callers who have just looked the service up find it closed. So
 the signal is answered first: out of every look-up, some seconds of grace, deregistered; then the server's own handler
 is called, or the signal's default action ends the process. The exit code stays what it was.
+
+It is made before the registration begins: callers may find the service before its keeper has started completely.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class _Chain:
         if threading.current_thread() is not threading.main_thread():
             log.debug("signals can be looked after from the main thread only; they end this process as without us")
             return
+        exits.prepare()
         for number in signals:
             handler = signal.getsignal(number)
             if callable(handler) and getattr(handler, "__module__", "") not in skipped:

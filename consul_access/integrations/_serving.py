@@ -67,15 +67,16 @@ class Serving:
             return
         access = self._given or ConsulAccess()
         keeper = self._registered(access, port=self._port if port is None else port)
+        signals = {*SIGNALS, *self._hurried}
+        leaving = Leaving(lambda hurry: keeper.stop(hurry=hurry), hurried=self._hurried, signals=signals)
         try:
             keeper.start()
         except BaseException:
+            leaving.end()
             if self._given is None:
                 access.close()
             raise
-        self._access, self.keeper = access, keeper
-        signals = {*SIGNALS, *self._hurried}
-        self._leaving = Leaving(lambda hurry: keeper.stop(hurry=hurry), hurried=self._hurried, signals=signals)
+        self._access, self.keeper, self._leaving = access, keeper, leaving
 
     def stop(self) -> None:
         """Drains and deregisters it, unless a signal has done so."""

@@ -287,14 +287,15 @@ class _Session:
     async def begin(self) -> None:
         access = self._given or AsyncConsulAccess()
         keeper = self._registered(access)
+        leaving = AsyncLeaving(lambda hurry: keeper.stop(hurry=hurry))
         try:
             await keeper.start()
         except BaseException:
+            await leaving.end()
             if self._given is None:
                 await access.aclose()
             raise
-        self._access, self.keeper = access, keeper
-        self._leaving = AsyncLeaving(lambda hurry: keeper.stop(hurry=hurry))
+        self._access, self.keeper, self._leaving = access, keeper, leaving
 
     async def end(self) -> None:
         """The port is closed by now, if the server is like uvicorn: no caller is served by waiting any longer."""

@@ -117,27 +117,28 @@ class Registered:
             self._servicer.set(service, self._serving)
         self._access = self._given or ConsulAccess()
         keeper = self._registered(self._access)
+        leaving = Leaving(lambda hurry: self._leave(keeper, hurry))
         try:
             keeper.start()
         except BaseException:
+            leaving.end()
             self._server.stop(0).wait()
             self._close()
             raise
-        self._keeper = keeper
-        self._leaving = Leaving(self._leave)
+        self._keeper, self._leaving = keeper, leaving
         return self
 
     def stop(self) -> None:
         """Says NOT_SERVING, drains and deregisters the service, and stops the server."""
-        self._leave(False)
+        self._leave(self._keeper, False)
         if self._leaving is not None:
             self._leaving.end()
         self._close()
 
-    def _leave(self, hurry: bool) -> None:
+    def _leave(self, keeper: Keeper | None, hurry: bool) -> None:
         self._servicer.enter_graceful_shutdown()
-        if self._keeper is not None:
-            self._keeper.stop(hurry=hurry)
+        if keeper is not None:
+            keeper.stop(hurry=hurry)
         self._server.stop(self._grace).wait()
 
     def _close(self) -> None:
@@ -224,27 +225,28 @@ class AsyncRegistered:
             await self._servicer.set(service, self._serving)
         self._access = self._given or AsyncConsulAccess()
         keeper = self._registered(self._access)
+        leaving = AsyncLeaving(lambda hurry: self._leave(keeper, hurry))
         try:
             await keeper.start()
         except BaseException:
+            await leaving.end()
             await self._server.stop(0)
             await self._close()
             raise
-        self._keeper = keeper
-        self._leaving = AsyncLeaving(self._leave)
+        self._keeper, self._leaving = keeper, leaving
         return self
 
     async def stop(self) -> None:
         """Says NOT_SERVING, drains and deregisters the service, and stops the server."""
-        await self._leave(False)
+        await self._leave(self._keeper, False)
         if self._leaving is not None:
             await self._leaving.end()
         await self._close()
 
-    async def _leave(self, hurry: bool) -> None:
+    async def _leave(self, keeper: AsyncKeeper | None, hurry: bool) -> None:
         await self._servicer.enter_graceful_shutdown()
-        if self._keeper is not None:
-            await self._keeper.stop(hurry=hurry)
+        if keeper is not None:
+            await keeper.stop(hurry=hurry)
         await self._server.stop(self._grace)
 
     async def _close(self) -> None:

@@ -13,7 +13,16 @@ import pytest
 from consul_access import AsyncConsulAccess, AsyncHealthChecks, HttpCheck, InvalidInput, TtlCheck
 from consul_access.integrations.asgi import HealthRoute, Registered, lifespan
 from tests.support.agents import listens
-from tests.support.serving import DRAIN, Load, Server, leaves_in_order, passing, says_42, told
+from tests.support.serving import (
+    DRAIN,
+    Load,
+    Server,
+    leaves_in_order,
+    leaves_in_order_while_it_starts,
+    passing,
+    says_42,
+    told,
+)
 from tests.support.waiting import eventually
 
 SETTINGS = """
@@ -99,6 +108,11 @@ def test_n06_uvicorn_leaves_the_registry_first_and_closes_its_port_after_the_dra
     code = leaves_in_order(server, consul, counting, begun="startup complete", times=workers)
     # As without us: uvicorn raises the signal again when it has ended, and its supervisor of workers ends by itself.
     assert code == (-signal.SIGTERM if workers == 1 else 0)
+
+
+def test_it_leaves_in_order_while_it_is_still_starting(tmp_path, consul, counting, free_port):
+    server = uvicorn(tmp_path, counting.address, free_port, kind="plain")
+    assert leaves_in_order_while_it_starts(server, consul, counting) == -signal.SIGTERM
 
 
 def test_a_worker_that_ends_alone_takes_nothing_with_it(tmp_path, consul, counting, free_port):

@@ -671,7 +671,7 @@ def test_however_a_process_ends_its_key_is_gone(any_etcd, program, code):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_deregisters_and_ends_the_process_as_without_us(any_etcd, number):
-    program = f"{KEPT}.start()\nprint('ready', flush=True)\nwhile True: time.sleep(60)\n"
+    program = f"{KEPT}.start()\nprint('ready', flush=True)\nwhile True: time.sleep(0.05)\n"
     with running(program, any_etcd) as process:
         assert list(held(any_etcd)) == [KEY]
         process.send_signal(number)
@@ -696,7 +696,7 @@ asyncio.run(main())
 
 
 def test_a_process_that_is_killed_is_gone_with_its_lease(any_etcd, told):
-    program = f"{KEPT}.start()\nprint('ready', flush=True)\nwhile True: time.sleep(60)\n"
+    program = f"{KEPT}.start()\nprint('ready', flush=True)\nwhile True: time.sleep(0.05)\n"
     with running(program, any_etcd) as process:
         process.kill()
         begun = time.monotonic()
@@ -705,7 +705,7 @@ def test_a_process_that_is_killed_is_gone_with_its_lease(any_etcd, told):
 
 
 def test_sigterm_in_the_middle_of_registering_leaves_nothing(any_etcd):
-    program = f"print('ready', flush=True)\n{KEPT}.start()\nwhile True: time.sleep(60)\n"
+    program = f"print('ready', flush=True)\n{KEPT}.start()\nwhile True: time.sleep(0.05)\n"
     for moment in range(6):
         with running(program, any_etcd) as process:
             time.sleep(moment * 0.03)  # moments spread over the imports and the registration

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consul_access import AsyncConsulAccess, ConnectFailed, ConsulAccess, GrpcCheck, InvalidInput
 from consul_access.integrations.grpc import AsyncRegistered, Registered
-from tests.support.serving import Server, leaves_in_order, passing
+from tests.support.serving import Server, leaves_in_order, leaves_in_order_while_it_starts, passing
 from tests.support.waiting import eventually
 
 CHECK = GrpcCheck(interval="1s")
@@ -113,6 +113,10 @@ def server(request, tmp_path, counting, free_port):
 
 def test_it_leaves_the_registry_first_and_then_ends(server, consul, counting, caller):
     assert leaves_in_order(server, consul, counting, call=caller) == -signal.SIGTERM
+
+
+def test_it_leaves_in_order_while_it_is_still_starting(server, consul, counting):
+    assert leaves_in_order_while_it_starts(server, consul, counting) == -signal.SIGTERM
 
 
 def test_health_says_not_serving_before_the_drain(consul, channel):

@@ -14,7 +14,14 @@ import pytest
 
 from consul_access import ConnectFailed, ConsulAccess, HealthChecks, InvalidInput, TtlCheck
 from consul_access.integrations.wsgi import Registered, WithHealth
-from tests.support.serving import Load, Server, leaves_in_order, passing, says_42
+from tests.support.serving import (
+    Load,
+    Server,
+    leaves_in_order,
+    leaves_in_order_while_it_starts,
+    passing,
+    says_42,
+)
 from tests.support.waiting import eventually
 
 FLASK = """
@@ -98,6 +105,11 @@ def test_flask_within_its_program_leaves_the_registry_first(tmp_path, consul, co
         assert leaves_in_order(server, consul, counting) == -signal.SIGTERM
     else:  # werkzeug ends by itself after a KeyboardInterrupt
         assert leaves_in_order(server, consul, counting, number=number) == 0
+
+
+def test_it_leaves_in_order_while_it_is_still_starting(tmp_path, consul, counting, free_port):
+    server = Server(tmp_path, ["orders_app.py"], {"orders_app.py": FLASK}, counting.address, free_port)
+    assert leaves_in_order_while_it_starts(server, consul, counting) == -signal.SIGTERM
 
 
 def test_three_signals_end_it_at_any_price(tmp_path, consul, counting, free_port):

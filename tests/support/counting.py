@@ -16,8 +16,9 @@ class Counting:
         self.seen = []
         self.deregistrations = 0
         self.refuse_next = False
+        self.holds = "/v1/agent/check/update/"
         self.held = threading.Event()
-        """Heartbeats are held back while it is not set."""
+        """Requests to what begins so, heartbeats if nothing else is said, are held back while it is not set."""
         self.held.set()
         self.holding = threading.Event()
         self.may_pass = threading.Event()
@@ -31,7 +32,7 @@ class Counting:
             def _pass(self):
                 outer.seen.append((time.monotonic(), self.path))
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.path.startswith("/v1/agent/check/update/") and not outer.held.is_set():
+                if self.path.startswith(outer.holds) and not outer.held.is_set():
                     outer.holding.set()
                     outer.held.wait(10)
                 if self.path.startswith("/v1/agent/service/deregister/"):
@@ -62,8 +63,12 @@ class Counting:
         self.server.daemon_threads = True
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
 
+    def asked(self, path):
+        """When something was asked for, such as `/v1/agent/service/maintenance/`."""
+        return [when for when, seen in self.seen if seen.startswith(path)]
+
     def first(self, path, log=""):
-        """When something was asked for first, such as `/v1/agent/service/maintenance/`."""
-        found = [when for when, seen in self.seen if seen.startswith(path)]
+        """When something was asked for first."""
+        found = self.asked(path)
         assert found, f"{path} was not asked for, but {self.seen}; {log}"
         return min(found)

@@ -177,6 +177,24 @@ def leaves_in_order(server, agent, counting, *, call=says_42, number=signal.SIGT
     return code
 
 
+def leaves_in_order_while_it_starts(server, agent, counting):
+    """Ends a server that is registered already, so callers may come, and still looks whether all see it."""
+    counting.holds = "/v1/catalog/service/"
+    counting.held.clear()
+    with server:
+        assert counting.holding.wait(60), server.log
+        assert agent.read("/v1/agent/services") != {}
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: counting.asked("/v1/agent/service/maintenance/"), within=60, what="it leaves the look-ups")
+        counting.held.set()
+        code = server.process.wait(60)
+        assert agent.read("/v1/agent/services") == {}
+    hidden, gone = (counting.first(f"/v1/agent/service/{what}/", server.log) for what in ("maintenance", "deregister"))
+    assert gone - hidden >= DRAIN
+    assert "Traceback" not in server.log, server.log
+    return code
+
+
 def _closed_at(port, call):
     """When the first call fails; until then every one is answered."""
     deadline = time.monotonic() + 60
