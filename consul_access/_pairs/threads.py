@@ -108,10 +108,11 @@ def within(deadline: float, function: Callable[[], T], *, late: Callable[[T], ob
     def work() -> None:
         try:
             found.append(function())
-            if is_left.is_set() and late is not None:
-                late(found[0])
         except Exception as error:  # noqa: BLE001 - it is handed over, not swallowed
             failed.append(error)
+            return
+        if is_left.is_set() and late is not None:
+            late(found[0])
 
     worker = threading.Thread(target=work, name="consul-access within", daemon=True)
     try:

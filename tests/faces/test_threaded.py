@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import anyio
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from consul_access._live.threaded import ThreadedTransport
+from consul_access._pairs.threads import within
 from tests.support.waiting import eventually
 
 REQUEST = httpx.Request("GET", "http://registry.example/")
@@ -94,6 +96,23 @@ def test_what_the_transport_has_read_and_decoded_already_is_not_decoded_again():
         assert "content-encoding" not in response.headers
 
     anyio.run(story)
+
+
+def test_what_a_thread_brings_too_late_is_taken_by_somebody_else():
+    go_on = threading.Event()
+    late: list[str] = []
+
+    def work() -> str:
+        go_on.wait(20)
+        return "brought"
+
+    with pytest.raises(TimeoutError):
+        within(time.monotonic() + 0.05, work, late=late.append)
+    go_on.set()
+    eventually(lambda: late == ["brought"])
+    assert within(time.monotonic() + 20, work) == "brought"
+    with pytest.raises(ZeroDivisionError):
+        within(time.monotonic() + 20, lambda: 1 // 0)
 
 
 def test_what_the_transport_raises_is_raised():
