@@ -141,6 +141,7 @@ AT_ONCE = {
         "watch_prefix",
         "registered",
         "watch",
+        "watch_services",
         "on_change",
         "resolver",
     },

@@ -188,6 +188,46 @@ def test_an_httpx_transport_can_carry_calls_and_watches(face):
     face.run(story)
 
 
+def test_streams_that_end_at_once_are_opened_again_with_growing_pauses(face):
+    opened: list[float] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        opened.append(time.monotonic())
+        lines = LINES if opened[-1] - opened[0] > 0.5 else LINES[:1]
+        return httpx.Response(200, content=b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+    async def story() -> None:
+        async with face.etcd("etcd.example", transport=face.transport(handler)) as client:
+            async with client.watch_key("a") as watch:
+                assert (await anext(watch)).value == b"1"
+
+    face.run(story)
+    assert 2 < len(opened) < 25
+
+
+def test_an_answer_that_its_transport_has_read_already_is_taken_as_it_is(face, scripted):
+    server = scripted([FOUND_STEP])
+
+    class Reading(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            response.read()
+            return response
+
+    class AsyncReading(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            await response.aread()
+            return response
+
+    async def story() -> None:
+        transport = AsyncReading() if face.is_async else Reading()
+        async with face.etcd("127.0.0.1", server.port, transport=transport) as client:
+            assert (await client.get("a"))[0] == b"1"
+
+    face.run(story)
+
+
 def test_a_watch_whose_token_is_refused_logs_in_once_more(face):
     tokens = iter(["first.1", "second.2", "third.3"])
     shown: list[str | None] = []

@@ -578,11 +578,11 @@ def test_n07_what_a_resolver_told_is_what_was_in_the_store(cluster, record_prope
 
         writing = threading.Thread(target=write)
         writing.start()
-        for _ in range(3):
-            time.sleep(3)
-            member = cluster.running()[0] if _ % 2 else cluster.leader()
+        for choose in (cluster.leader, lambda: cluster.running()[0]):
+            time.sleep(1)
+            member = choose()
             member.kill()
-            time.sleep(3)
+            time.sleep(1.5)  # the outage itself
             member.run()
             cluster.leader()
         stop.set()
