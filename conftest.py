@@ -3,7 +3,8 @@
 Blocks of `python` and `sh` are run as they are; blocks of `console` as `tests.support.console` says. One that cannot be
 run here says so in a line above it (`tests.support.blocks`). Pages below docs/etcd, and those about the command line
 and about a cluster's etcd, have a real etcd as well, which also holds what a real Kubernetes API server wrote. Pages
-below docs/deploy find the folders deploy and examples beside them, as in a copy of the repository.
+below docs/deploy find the folders deploy and examples beside them, as in a copy of the repository. The tutorial is one
+story in three terminals, which tests/site follows.
 """
 
 from __future__ import annotations
@@ -81,11 +82,18 @@ PARSERS = [
     SkipParser(),
 ]
 DEPLOY_PAGES = ["docs/deploy/*.md"]
+ELSEWHERE = ["docs/tutorial.md"]
 ETCD_PAGES = ["docs/etcd/*.md", "docs/cli.md", "docs/deploy/etcd-kubernetes.md"]
 
 pytest_collect_file = SybilCollection(
     [
-        Sybil(parsers=PARSERS, patterns=["*.md"], excludes=DEPLOY_PAGES + ETCD_PAGES, setup=begin, teardown=end),
+        Sybil(
+            parsers=PARSERS,
+            patterns=["*.md"],
+            excludes=DEPLOY_PAGES + ETCD_PAGES + ELSEWHERE,
+            setup=begin,
+            teardown=end,
+        ),
         Sybil(parsers=PARSERS, patterns=DEPLOY_PAGES, excludes=ETCD_PAGES, setup=begin_in_repository, teardown=end),
         Sybil(parsers=PARSERS, patterns=ETCD_PAGES, setup=begin_with_etcd, teardown=end),
     ]

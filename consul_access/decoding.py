@@ -7,16 +7,16 @@ from array import array
 from collections.abc import Callable, Generator
 from functools import cache
 from operator import is_
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from consul_access.call import Reply
 from consul_access.errors import BadAnswer
 from consul_access.models.meta import Entries, QueryMeta
 
-__all__ = ["Rereader", "decode", "decode_list"]
+__all__ = ["AT_THE_FIRST", "Rereader", "decode", "decode_list"]
 
 T = TypeVar("T")
 log = logging.getLogger("consul_access")
@@ -26,12 +26,26 @@ SLICE: Final = 128 * 1024
 SHORT: Final = 4 * 1024
 """Bytes of a list that is read anew when something in it has changed: two or three entries."""
 MOST_SHARED: Final = 1024
+MOST_REJECTED: Final = 1000
+"""Entries that may be unusable, unless even more of them are good: beyond that it is no list of the kind."""
+DENSEST: Final = 10
+"""Bytes that a value of a list takes at least, on average; real lists need half as much again."""
+MOST_COMPLAINTS: Final = 100
+"""Complaints about one answer that are looked at."""
 _SEPARATORS: Final = (
     (b'{"Node":{"ID":', b","),
     (b'{\n        "Node": {\n            "ID": ', b",\n    "),
 )
 """What every entry begins with, and what stands between two: as servers write it, and as agents in dev mode do. Quotes
 within JSON texts are escaped, so neither can occur in one."""
+
+
+class _AtTheFirst(FailFast):
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType] - so that types that have it can be looked up
+
+
+AT_THE_FIRST: Final = _AtTheFirst()
+"""Has a list be given up at its first bad item: a complaint takes many times what a bad item took."""
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
@@ -42,6 +56,10 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _made(kind: Any) -> TypeAdapter[Any]:
     # Made when the first such answer comes: building one takes milliseconds that not every program needs to spend.
     return TypeAdapter(kind)
+
+
+def _list_of(kind: Any) -> TypeAdapter[Any]:
+    return _made(Annotated[list[kind], AT_THE_FIRST])
 
 
 def decode(kind: type[T], reply: Reply) -> T:
@@ -65,13 +83,14 @@ def decode_list(kind: type[T], reply: Reply) -> Entries[T]:
     """
     meta = QueryMeta(reply.headers)
     try:
-        return Entries(_adapter(list[kind]).validate_json(reply.body), meta=meta)  # type: ignore[valid-type]
+        return Entries(_list_of(kind).validate_json(reply.body), meta=meta)
     except ValidationError as error:
-        entries, failures = _one_by_one(kind, reply, error)
+        first = error
+    entries, rejected = _one_by_one(kind, reply)
     if not entries:
-        raise _bad(reply, failures[0]) from failures[0]
-    log.warning("%d entries of %s cannot be used: %s", len(failures), reply.address, _first(failures[0]))
-    return Entries(entries, meta=meta, rejected=len(failures))
+        raise _bad(reply, first) from first
+    log.warning("%d entries of %s cannot be used: %s", rejected, reply.address, _first(first))
+    return Entries(entries, meta=meta, rejected=rejected)
 
 
 class Rereader(Generic[T]):
@@ -152,7 +171,7 @@ class Rereader(Generic[T]):
 
     def _validator(self) -> Callable[[bytes], list[T]]:
         if self._validate is None:
-            self._validate = _adapter(list[self._kind]).validator.validate_json  # type: ignore[name-defined]
+            self._validate = _list_of(self._kind).validator.validate_json
         return self._validate
 
     def _by_entry(self, body: bytes) -> Generator[None, None, tuple[tuple[T, ...], array[int]] | None]:
@@ -188,7 +207,7 @@ class Rereader(Generic[T]):
         if new:
             texts = (separator + parts[place].removesuffix(between) for place in new)
             try:
-                read: list[T] = _adapter(list[self._kind]).validate_json(b"[" + b",".join(texts) + b"]")  # type: ignore[name-defined]
+                read: list[T] = _list_of(self._kind).validate_json(b"[" + b",".join(texts) + b"]")
             except ValidationError:
                 return None
             if len(read) != len(new):
@@ -205,21 +224,26 @@ def _begins(body: bytes, separator: bytes) -> bool:
     return body[:64].lstrip(b"[\r\n ").startswith(separator)
 
 
-def _one_by_one(kind: type[T], reply: Reply, whole: ValidationError) -> tuple[list[T], list[ValidationError]]:
+def _one_by_one(kind: type[T], reply: Reply) -> tuple[list[T], int]:
+    """The entries that can be used, and how many others there are; none if it is no list of the kind at all."""
+    if reply.body.count(b",") * DENSEST > len(reply.body):
+        return [], 0
     try:
         raw = from_json(reply.body)
     except ValueError:
-        return [], [whole]
+        return [], 0
     if not isinstance(raw, list):
-        return [], [whole]
+        return [], 0
     entries: list[T] = []
-    failures: list[ValidationError] = []
+    rejected = 0
     for entry in raw:
         try:
             entries.append(_adapter(kind).validate_json(to_json(entry)))
-        except ValidationError as error:
-            failures.append(error)
-    return entries, failures or [whole]
+        except ValidationError:
+            rejected += 1
+            if rejected > max(MOST_REJECTED, len(entries)):
+                return [], 0
+    return entries, rejected
 
 
 def _bad(reply: Reply, error: ValidationError) -> BadAnswer:
@@ -229,6 +253,8 @@ def _bad(reply: Reply, error: ValidationError) -> BadAnswer:
 
 
 def _first(error: ValidationError) -> str:
+    if error.error_count() > MOST_COMPLAINTS:  # they are made one and all
+        return f"{error.error_count()} things in it are not what they should be"
     detail = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in detail["loc"])
     return f"{place}: {detail['msg']}" if place else detail["msg"]

@@ -19,6 +19,7 @@ from consul_access.rules.keeping import KeeperEvent, KeeperState
 from consul_access.rules.staleness import StalePolicy
 
 if TYPE_CHECKING:
+    from consul_access.models.explanation import Explanation
     from consul_access.models.sync import SyncList, SyncRules
 
 __all__ = [
@@ -180,6 +181,28 @@ class Registry(Protocol):
         meta: Mapping[str, str] = ...,
         consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> Sequence[ServiceInstance]: ...
+
+    def wait_for_all(
+        self,
+        services: Mapping[str, int] | Iterable[str],
+        *,
+        timeout: float = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Mapping[str, Sequence[ServiceInstance]]: ...
+
+    def explain(
+        self,
+        name_or_id: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Explanation: ...
 
     def watch(
         self,
@@ -354,6 +377,28 @@ class AsyncRegistry(Protocol):
         meta: Mapping[str, str] = ...,
         consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> Sequence[ServiceInstance]: ...
+
+    async def wait_for_all(
+        self,
+        services: Mapping[str, int] | Iterable[str],
+        *,
+        timeout: float = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Mapping[str, Sequence[ServiceInstance]]: ...
+
+    async def explain(
+        self,
+        name_or_id: str,
+        *,
+        policy: HealthPolicy | str = ...,
+        tags: str | Iterable[str] = ...,
+        meta: Mapping[str, str] = ...,
+        consistency: Literal["default", "stale", "consistent"] = ...,
+    ) -> Explanation: ...
 
     def watch(
         self,

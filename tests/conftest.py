@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +16,12 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.faults.scenarios import scenarios_of
 from tests.support.agents import ConsulAgent
+from tests.support.black_hole import BlackHole
 from tests.support.certificates import Authority
 from tests.support.counting import Counting
 from tests.support.etcd import OLDER, RELEASES, EtcdCluster, EtcdServer
 from tests.support.faces import Face
+from tests.support.hangups import hear_hangups
 from tests.support.scripted import ScriptedServer
 from tests.support.secrets import Plugin
 from tools.ports import free_ports
@@ -33,15 +34,16 @@ settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    hear_hangups()
     config.pluginmanager.register(Plugin(), "secrets of consul-access")
-    config.addinivalue_line("markers", "scenario(*names): belongs to these of tests/faults/scenarios.py")
+    config.addinivalue_line("markers", "scenario(NAME=True): belongs to this one of tests/faults/scenarios.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path, name = item.location[0], getattr(item, "originalname", item.name)
         if names := scenarios_of(path, name):
-            item.add_marker(pytest.mark.scenario(*names))
+            item.add_marker(pytest.mark.scenario(**dict.fromkeys(names, True)))  # -m 'scenario(C04=True)'
 
 
 @pytest.fixture(autouse=True)
@@ -186,24 +188,6 @@ def scripted() -> Iterator[Callable[..., ScriptedServer]]:
 def free_port() -> int:
     """A port of the loopback interface that nobody listens at."""
     return free_ports(1)[0]
-
-
-class BlackHole:
-    """A port that takes no further connections and refuses none: its queue is full."""
-
-    def __init__(self, stack: contextlib.ExitStack) -> None:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        self.port = listener.getsockname()[1]
-        for _ in range(8):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", self.port))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from tests.support.blocks import Block, UnlessMarked, blocks_of, complaints
 from tests.support.console import failure
 from tests.support.pages import PAGES, ROOT, load_root_conftest
+from tests.support.tutorial import steps_of
 
 RUN_HERE = {"README.md"}
 """Beside those below docs; pytest is told the same in pyproject.toml."""
@@ -21,7 +22,12 @@ def parsers():
 
 
 def lines_run(page, text, parsers):
-    """The lines of the blocks that pytest runs on a page, found by the parsers that it uses."""
+    """The lines of the blocks that pytest runs on a page, found by the parsers that it uses.
+
+    The tutorial's are done as a whole, by tests/site/test_tutorial.py.
+    """
+    if page == "docs/tutorial.md":
+        return {step.line for step in steps_of(text)}
     if not (page in RUN_HERE or page.startswith("docs/")):
         return set()
     document = Document.parse(str(ROOT / page), *parsers)

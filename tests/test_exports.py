@@ -142,6 +142,7 @@ AT_ONCE = {
         "watch_prefix",
         "registered",
         "watch",
+        "watch_services",
         "on_change",
         "resolver",
     },

@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import Weights
     from consul_access.models.definition import ServiceDefinition
     from consul_access.models.durations import Duration
+    from consul_access.models.explanation import Explanation
     from consul_access.models.keys import KeyValue
     from consul_access.models.listening import Listening
     from consul_access.models.progress import Progress
-    from consul_access.models.snapshot import ServiceSnapshot
+    from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
     from consul_access.models.sync import SyncRules
     from consul_access.rules.balancing import Balancer
     from consul_access.rules.keeping import KeeperEvent
@@ -362,13 +363,55 @@ class AsyncEtcdServices(AsyncObserved):
             NotReady: the time is up; its text and its `progress` say what was seen last.
             InvalidInput: an argument cannot be right; nothing was sent.
         """
+        found = await self.wait_for_all({name: at_least}, timeout=timeout, on_progress=on_progress, **query)
+        return found[name]
+
+    async def wait_for_all(
+        self,
+        services: Mapping[str, int] | Iterable[str],
+        *,
+        timeout: Duration = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        **query: Unpack[RegistryQuery],
+    ) -> dict[str, Entries[ServiceInstance]]:
+        """Waits until enough instances of each of several services are there; see `wait_for`.
+
+        Args:
+            services: their names, or how many instances of which: `{"orders": 1, "payments": 2}`.
+            timeout: seconds for all of them together.
+            on_progress: called with each service's own `Progress`.
+            query: narrows the search for all of them.
+
+        Returns:
+            The instances, by service, as they are at one moment.
+        """
         from consul_access._async.keyed_waiting import AsyncKeyedWait
 
-        inputs.identifier(name, "name")
-        wait = AsyncKeyedWait(
-            self._watching(), self.services, name, at_least, query=query, timeout=timeout, on_progress=on_progress
-        )
-        return await wait.run()
+        return await AsyncKeyedWait(
+            self._watching, self.services, services, query=query, timeout=timeout, on_progress=on_progress
+        ).run()
+
+    async def explain(self, name_or_id: str, **query: Unpack[RegistryQuery]) -> Explanation:
+        """Why a service is found by look-ups, or is not.
+
+        It reads all that is below the prefix. When that cannot be read (etcd is away, the user has no rights), that is
+        a finding, not an error.
+
+        Args:
+            name_or_id: a service's name, or the id of one instance.
+            query: the options of the look-up that is to be explained; see `RegistryQuery`.
+
+        Returns:
+            An `Explanation`; `print` it for a page that a person can read.
+
+        Raises:
+            InvalidInput: an argument cannot be right; nothing was sent.
+        """
+        from consul_access._async.explaining_keys import AsyncKeyInquiry
+
+        return await AsyncKeyInquiry(
+            self._gateway, self.settings, inputs.identifier(name_or_id, "name_or_id"), query
+        ).run()
 
     # --- following ----------------------------------------------------------------------------------------
 
@@ -400,6 +443,17 @@ class AsyncEtcdServices(AsyncObserved):
             raise InvalidInput("there is no service to watch: give at least one name")
         readings = [KeyedReading(inputs.identifier(each, "name"), selection) for each in names]
         return AsyncWatch(self._watching(), readings, raise_errors=raise_errors)
+
+    def watch_services(self, *, raise_errors: bool = False) -> AsyncWatch[ServicesSnapshot]:
+        """Follows the list of all services' names, as `watch` does with the instances of one.
+
+        Args:
+            raise_errors: ends with the error when etcd cannot be asked.
+        """
+        from consul_access._async.watching import AsyncWatch
+        from consul_access._live.keyed import KeyedServices
+
+        return AsyncWatch(self._watching(), [KeyedServices()], raise_errors=raise_errors)
 
     def on_change(
         self,

@@ -27,8 +27,12 @@ __all__ = ["AsyncKeyWatch"]
 
 log = logging.getLogger("consul_access")
 
+CATCH_UP_SECONDS = 1.0
+"""What a watch has missed is sent within a tenth of that after it has begun (etcd's `syncWatchersLoop`)."""
 QUIET_SECONDS = 4.0
 """How long a stream may say nothing before its member is asked whether it is still there."""
+STEADY_SECONDS = 1.0
+"""A stream that has lasted for so long may be followed by another one at once; else there is a pause, which grows."""
 
 
 class AsyncKeyWatch:
@@ -69,7 +73,7 @@ class AsyncKeyWatch:
         self._unconfirmed: set[int] = set()
         self._stop = Flag()
         self._state = KeyWatchState.PENDING
-        self._since = time.monotonic()
+        self._since = self._confirmed_at = time.monotonic()
         self._failures = 0
         self._renewed = self._renewing = self._doubted = False
         self._token: str | None = None
@@ -98,6 +102,12 @@ class AsyncKeyWatch:
     def heard_at(self) -> float:
         """When the member was last known to be there, on the clock of `time.monotonic()`."""
         return self._heard_at
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has begun a moment ago, and events of the time before that may still be on their way."""
+        is_new = time.monotonic() - self._since < CATCH_UP_SECONDS
+        return is_new and any(one.is_behind for one in self._watches)
 
     @property
     def pending(self) -> int:
@@ -253,7 +263,7 @@ class AsyncKeyWatch:
                 step.meaning.message, operation="watch", address=str(opened.target), excerpt=step.text
             )
         distrust = step.then in {Then.REOPEN, Then.DOUBT}
-        await self._lose(opened, step.text or "the watch was canceled", distrust=distrust)
+        await self._lose(opened, step.text or "the watch was canceled", distrust=distrust, at_once=not distrust)
         return False
 
     # --- what becomes of it -------------------------------------------------------------------------------
@@ -262,17 +272,18 @@ class AsyncKeyWatch:
         self._unconfirmed.discard(number)
         self._told = self._told or self._watches[number].resume_at
         if not self._unconfirmed:
-            self._failures, self._renewed = 0, False
+            self._renewed = False
+            self._confirmed_at = time.monotonic()
             self._become(KeyWatchState.CONNECTED)
 
-    async def _lose(self, opened: AsyncOpened, why: str, *, distrust: bool) -> None:
-        was_working = not self._unconfirmed
+    async def _lose(self, opened: AsyncOpened, why: str, *, distrust: bool, at_once: bool = False) -> None:
+        lasted = 0.0 if self._unconfirmed else time.monotonic() - self._confirmed_at
         await self._drop()
         if self._stop.is_set():
             return
         if distrust:
             self._gateway.distrust(opened.target)
-        self._broke(f"{opened.target}: {why}", again_at_once=was_working)
+        self._broke(f"{opened.target}: {why}", again_at_once=at_once or lasted >= STEADY_SECONDS)
 
     def _broke(self, why: str, *, again_at_once: bool = False) -> None:
         log.log(logging.DEBUG if again_at_once else logging.INFO, "the watch will be opened again: %s", why)

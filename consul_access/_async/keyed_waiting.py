@@ -1,13 +1,15 @@
-"""`wait_for` at etcd: listens to what the client's engine tells until enough instances are there."""
+"""`wait_for` at etcd: listens to what the client's engine tells until enough instances of each service are there."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from consul_access._pairs.tasks import Bell, Later, settled
-from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput
+from consul_access.errors import ClientClosed, ConsulAccessError, InvalidInput, NotReady
+from consul_access.models import inputs
 from consul_access.models.durations import Duration, seconds
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries
@@ -15,7 +17,7 @@ from consul_access.models.progress import Progress, ProgressKind
 from consul_access.models.query import Query, RegistryQuery
 from consul_access.models.snapshot import ServiceSnapshot
 from consul_access.models.status import HealthPolicy
-from consul_access.rules.seeing import failed, seen_instances, wanted_of
+from consul_access.rules.seeing import Wanted, failed, seen_instances, wanted_of
 from consul_access.rules.selecting import Selection
 from consul_access.rules.waiting import is_hopeless, not_ready
 
@@ -25,14 +27,25 @@ if TYPE_CHECKING:
 __all__ = ["AsyncKeyedWait"]
 
 
+class _AsyncCourse:
+    """How far one service is."""
+
+    __slots__ = ("error", "progress", "snapshot", "wanted")
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.progress = Progress(wanted.service, wanted=wanted.at_least, policy=wanted.policy)
+        self.snapshot: ServiceSnapshot | None = None
+        self.error: ConsulAccessError | None = None
+
+
 class AsyncKeyedWait:
-    """One wait for one service.
+    """One wait for one service or several.
 
     Args:
-        engine: the client's.
+        engine: gives the client's.
         names: gives the names of all services.
-        name: the service.
-        at_least: how many instances.
+        services: how many instances of which service.
         query: the options of the look-up.
         timeout: for all of it.
         on_progress: called with each new progress.
@@ -40,10 +53,9 @@ class AsyncKeyedWait:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        engine: Callable[[], AsyncEngine],
         names: Callable[[], Later[Iterable[str]]],
-        name: str,
-        at_least: int,
+        services: Mapping[str, int] | Iterable[str],
         *,
         query: RegistryQuery,
         timeout: Duration,
@@ -57,61 +69,65 @@ class AsyncKeyedWait:
         if not 0 < self._allowed < float("inf"):
             raise InvalidInput(f"timeout={timeout!r} is no time to wait: write more than 0 seconds")
         self._selection = Selection.of(query)
-        (self._wanted,) = wanted_of({name: at_least}, cast("Query", query))
-        self._progress = Progress(name, wanted=at_least, policy=self._wanted.policy)
+        self._courses = [_AsyncCourse(wanted) for wanted in wanted_of(services, cast("Query", query))]
+        for course in self._courses:
+            inputs.identifier(course.wanted.service, "name")
         self._bell = Bell()
-        self._snapshot: ServiceSnapshot | None = None
-        self._error: ConsulAccessError | None = None
         self._over = False
 
-    async def run(self) -> Entries[ServiceInstance]:
-        """The instances, as soon as there are enough.
+    async def run(self) -> dict[str, Entries[ServiceInstance]]:
+        """The instances, by service, as soon as there are enough of each at the same time.
 
         Raises:
             NotReady: the time is up.
         """
-        from consul_access._live.keyed import KeyedReading
-
         began = time.monotonic()
-        everything = KeyedReading(self._wanted.service, Selection(HealthPolicy.ANY))
-        end = self._engine.listen(everything, self._hear, self._end)
-        try:
+        with contextlib.ExitStack() as ends:
+            for course in self._courses:
+                ends.callback(self._listen(course))
             while True:
                 rung = self._bell.rung
                 if self._over:
                     raise ClientClosed("the client was closed while it waited")
-                found = await self._judged(self._snapshot, self._error)
-                if found is not None:
-                    return found
+                found = {course.wanted.service: await self._judged(course) for course in self._courses}
+                ready = {service: entries for service, entries in found.items() if entries is not None}
+                if len(ready) == len(self._courses):
+                    return ready
                 left = began + self._allowed - time.monotonic()
                 if left <= 0 or not await self._bell.wait(rung, left):
-                    raise not_ready([self._progress], time.monotonic() - began, self._error)
-        finally:
-            end()
+                    raise self._not_ready(time.monotonic() - began)
 
-    def _hear(self, snapshot: Any, error: ConsulAccessError | None) -> None:
-        self._snapshot, self._error = snapshot, error
-        self._bell.ring()
+    def _listen(self, course: _AsyncCourse) -> Callable[[], None]:
+        from consul_access._live.keyed import KeyedReading
+
+        def hear(snapshot: Any, error: ConsulAccessError | None) -> None:
+            course.snapshot, course.error = snapshot, error
+            self._bell.ring()
+
+        return self._engine().listen(KeyedReading(course.wanted.service, Selection(HealthPolicy.ANY)), hear, self._end)
 
     def _end(self) -> None:
         self._over = True
         self._bell.ring()
 
-    async def _judged(
-        self, snapshot: ServiceSnapshot | None, error: ConsulAccessError | None
-    ) -> Entries[ServiceInstance] | None:
+    def _not_ready(self, elapsed: float) -> NotReady:
+        cause = next((course.error for course in self._courses if course.error is not None), None)
+        return not_ready([course.progress for course in self._courses], elapsed, cause)
+
+    async def _judged(self, course: _AsyncCourse) -> Entries[ServiceInstance] | None:
+        snapshot, error = course.snapshot, course.error  # the engine's thread may set others meanwhile
         if snapshot is None:
             return None
         if error is not None:
             if is_hopeless(error):
                 raise error
-            await self._tell(failed(self._wanted, error, self._progress))
+            await self._tell(course, failed(course.wanted, error, course.progress))
             return None
         if snapshot.is_stale:
             return None
         names = () if snapshot.instances else await self._all_names()
-        progress = seen_instances(self._wanted, snapshot.instances, self._selection, names)
-        await self._tell(progress)
+        progress = seen_instances(course.wanted, snapshot.instances, self._selection, names)
+        await self._tell(course, progress)
         if progress.kind is not ProgressKind.READY:
             return None
         return Entries(self._selection.of_these(snapshot.instances))
@@ -125,7 +141,7 @@ class AsyncKeyedWait:
                 return ()
         return self._known_names
 
-    async def _tell(self, progress: Progress) -> None:
-        before, self._progress = self._progress, progress
+    async def _tell(self, course: _AsyncCourse, progress: Progress) -> None:
+        before, course.progress = course.progress, progress
         if progress != before and self._on_progress is not None:
             await settled(self._on_progress(progress))

@@ -17,7 +17,7 @@ from consul_access._async.key_watching import AsyncKeyWatch
 from consul_access._async.keys import AsyncKeyReader
 from consul_access._live.making import for_tasks
 from consul_access._live.question import Known, Listener
-from consul_access._live.reading import Key, OfInstances, Snapping
+from consul_access._live.reading import Key, OfInstances, OfServices, Snapping
 from consul_access._pairs.tasks import Bell
 from consul_access.errors import BadAnswer, ClientClosed, ConsulAccessError, Unavailable
 from consul_access.etcd import kv
@@ -26,7 +26,7 @@ from consul_access.etcd.holdings import Holdings
 from consul_access.etcd.watch import Range
 from consul_access.hooks import Exchange
 from consul_access.models.instance import ServiceInstance
-from consul_access.models.snapshot import ServiceSnapshot
+from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
 from consul_access.rules.comparing import difference
 from consul_access.rules.guarding import Verdict
 from consul_access.rules.key_watching import KeyWatchState, reopening_pause
@@ -35,12 +35,14 @@ from consul_access.rules.selecting import Selection
 if TYPE_CHECKING:
     from consul_access.etcd.settings import EtcdSettings
 
-__all__ = ["KeyedHub", "KeyedReading", "make_keyed_hub"]
+__all__ = ["KeyedHub", "KeyedReading", "KeyedServices", "make_keyed_hub"]
 
 log = logging.getLogger("consul_access")
 
 DOUBTED_AFTER: Final = 1.0
 """Seconds that a watch may be without a member before lists count as stale; another is found in milliseconds."""
+CATCHING_UP: Final = 0.05
+"""Seconds between two looks at whether a watch that goes on has told everything."""
 LOOK_EVERY: Final = 5.0
 IDLE: Final = 30.0
 """Seconds that the watch goes on when nobody wants to know any more."""
@@ -69,6 +71,29 @@ class KeyedReading(OfInstances):
 
     def same(self, before: tuple[ServiceInstance, ...], after: tuple[ServiceInstance, ...]) -> bool:
         return before == after or (len(before) == len(after) and not difference(before, after))
+
+    def concerns(self, changed: set[str]) -> bool:
+        """Whether a change of these services may be one of its own."""
+        return self.subject in changed
+
+
+class KeyedServices(OfServices):
+    """The names of all services, with their tags."""
+
+    __slots__ = ("blank", "key", "subject")
+
+    def __init__(self) -> None:
+        self.key: Key = (KeyedServices,)
+        self.blank = ServicesSnapshot()
+        self.subject = "all services"
+
+    def select(self, held: Holdings) -> dict[str, list[str]]:
+        """What it amounts to now."""
+        return held.tags()
+
+    def concerns(self, changed: set[str]) -> bool:
+        """Whether a change of these services may be one of its own."""
+        return bool(changed)
 
 
 class KeyedHub:
@@ -156,6 +181,7 @@ class KeyedHub:
         if not self._known:
             return self._rest(now)
         self._idle_since = None
+        self._trusts_again()
         if self._following is None:
             self._following = anyio.CancelScope()
             group.start_soon(self._follow, self._following)
@@ -166,6 +192,8 @@ class KeyedHub:
         if now - self._looked_at >= LOOK_EVERY:
             self._looked_at = now
             self._look_again()
+        if watch is not None and watch.is_behind:
+            return CATCHING_UP
         return DOUBTED_AFTER - without + 0.01 if 0 < without < DOUBTED_AFTER else LOOK_EVERY
 
     def _rest(self, now: float) -> float:
@@ -182,7 +210,7 @@ class KeyedHub:
     def _look_again(self) -> None:
         """Says how fresh everything is, and whether what was doubtful has lasted for long enough."""
         watch = self._watch
-        if watch is None or watch.state is not KeyWatchState.CONNECTED:
+        if watch is None or watch.state is not KeyWatchState.CONNECTED or watch.is_behind:
             return
         for known in self._known.values():
             if known.guard.is_holding:
@@ -222,8 +250,6 @@ class KeyedHub:
         items, revision = await self._reader.read_all(kv.Get(self._range.key, self._range.end))
         restarted = revision < self._revision
         self._revision = revision
-        self._failures, self._failing_since = 0, None
-        self._trouble = None
         self._is_read = True
         self._holdings.fill(items)
         self._publish(self._known.values(), restarted=restarted)
@@ -240,18 +266,30 @@ class KeyedHub:
                 self._revision = event.revision
                 changed |= self._holdings.take(event)
                 if not watch.pending:  # what came together is told together
-                    self._publish([one for one in self._known.values() if one.subject in changed], restarted=restarted)
+                    self._publish(
+                        [one for one in self._known.values() if one.reading.concerns(changed)], restarted=restarted
+                    )
                     changed, restarted = set(), False
+                    self._trusts_again()
 
     def _became(self, state: KeyWatchState) -> None:
-        if state is KeyWatchState.CONNECTED and self._trouble is not None:
-            self._trouble = None
-            log.info("the registry can be watched again")
-            for known in self._known.values():
-                if not known.guard.is_holding:
-                    known.trust()
-                    known.tell()
+        if state is KeyWatchState.CONNECTED:
+            self._failures, self._failing_since = 0, None
+            self._trusts_again()
         self._bell.ring()
+
+    def _trusts_again(self) -> None:
+        """Ends the doubts when a watch goes on, as soon as that has told what happened meanwhile."""
+        watch = self._watch
+        if self._trouble is None or watch is None or watch.state is not KeyWatchState.CONNECTED or watch.is_behind:
+            return
+        self._trouble = None
+        log.info("the registry can be watched again")
+        for known in self._known.values():
+            if not known.guard.is_holding:
+                known.error = None
+                known.trust()
+                known.tell()
 
     # --- what becomes of it -------------------------------------------------------------------------------
 

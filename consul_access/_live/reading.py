@@ -19,7 +19,7 @@ from consul_access.rules.comparing import difference
 from consul_access.rules.filtering import admits, asked_of_agent
 from consul_access.wire import WireAnswer
 
-__all__ = ["InstancesReading", "Key", "OfInstances", "Reading", "ServicesReading", "Snapping"]
+__all__ = ["InstancesReading", "Key", "OfInstances", "OfServices", "Reading", "ServicesReading", "Snapping"]
 
 S = TypeVar("S", ServiceSnapshot, ServicesSnapshot)
 
@@ -148,7 +148,26 @@ class InstancesReading(OfInstances):
         return not difference(before, after)  # servers promise no order, unless one was asked for
 
 
-class ServicesReading:
+class OfServices:
+    """What snapshots of all services' names have in common, whatever the registry."""
+
+    __slots__ = ()
+
+    def value(self, snapshot: ServicesSnapshot) -> Mapping[str, list[str]]:
+        return snapshot.services
+
+    def same(self, before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> bool:
+        return before == after
+
+    def confirmed(
+        self, value: Mapping[str, list[str]], index: int | None, answered_at: float, *, shared: bool, reason: str
+    ) -> ServicesSnapshot:
+        return ServicesSnapshot(
+            services=value, index=index, source="live", answered_at=answered_at, shared=shared, reason=reason
+        )
+
+
+class ServicesReading(OfServices):
     """The names of all services.
 
     Args:
@@ -174,19 +193,6 @@ class ServicesReading:
 
     def read_at_once(self, _answer: WireAnswer) -> None:
         return None
-
-    def value(self, snapshot: ServicesSnapshot) -> Mapping[str, list[str]]:
-        return snapshot.services
-
-    def same(self, before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> bool:
-        return before == after
-
-    def confirmed(
-        self, value: Mapping[str, list[str]], index: int | None, answered_at: float, *, shared: bool, reason: str
-    ) -> ServicesSnapshot:
-        return ServicesSnapshot(
-            services=value, index=index, source="live", answered_at=answered_at, shared=shared, reason=reason
-        )
 
 
 def _exhausted(steps: Generator[None, None, T]) -> T:

@@ -35,6 +35,7 @@ __all__ = [
     "time_limit",
     "wait_readable",
     "wait_writable",
+    "within",
 ]
 
 T = TypeVar("T")
@@ -168,6 +169,17 @@ async def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
     """The addresses of a host name, looked up in a thread that is left behind when time runs out."""
     with anyio.fail_after(left(deadline)):
         return await anyio.to_thread.run_sync(look_up, host, port, abandon_on_cancel=True)
+
+
+async def within(
+    deadline: float,
+    function: Callable[[], Awaitable[T]],
+    *,
+    late: Callable[[T], object] | None = None,  # noqa: ARG001 - what is cancelled returns nothing
+) -> T:
+    """What a function returns, which is cancelled when time runs out."""
+    with time_limit(deadline):
+        return await function()
 
 
 def time_limit(deadline: float) -> AbstractContextManager[object]:

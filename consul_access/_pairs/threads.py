@@ -38,6 +38,7 @@ __all__ = [
     "time_limit",
     "wait_readable",
     "wait_writable",
+    "within",
 ]
 
 T = TypeVar("T")
@@ -99,24 +100,44 @@ class Inlet(Probe):
 
 def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
     """The addresses of a host name, looked up in a thread that is left behind when time runs out."""
-    found: list[list[SocketAddress]] = []
-    failed: list[OSError] = []
+    return within(deadline, lambda: look_up(host, port))
+
+
+def within(deadline: float, function: Callable[[], T], *, late: Callable[[T], object] | None = None) -> T:
+    """What a function returns that cannot be interrupted, and is left behind in a thread when time runs out.
+
+    Args:
+        deadline: until when to wait.
+        function: what is called.
+        late: takes what it returns when nobody waits for that any more.
+
+    Raises:
+        TimeoutError: it has not returned in time.
+        Exception: whatever it raises.
+    """
+    found: list[T] = []
+    failed: list[Exception] = []
+    is_left = threading.Event()
 
     def work() -> None:
         try:
-            found.append(look_up(host, port))
-        except OSError as error:
+            found.append(function())
+        except Exception as error:  # noqa: BLE001 - it is handed over, not swallowed
             failed.append(error)
+            return
+        if is_left.is_set() and late is not None:
+            late(found[0])
 
-    worker = threading.Thread(target=work, name=f"consul-access resolve {host}", daemon=True)
+    worker = threading.Thread(target=work, name="consul-access within", daemon=True)
     try:
         worker.start()
     except RuntimeError:  # the interpreter is shutting down (Python 3.12) and starts no threads any more
-        return look_up(host, port)
+        return function()
     worker.join(left(deadline))
     if failed:
         raise failed[0]
     if not found:
+        is_left.set()
         raise TimeoutError
     return found[0]
 

@@ -14,7 +14,7 @@ from typing import cast
 
 import httpx
 
-from consul_access._pairs.threads import time_limit
+from consul_access._pairs.threads import time_limit, within
 from consul_access._sync.carrier import Carrier
 from consul_access.call import Headers
 from consul_access.errors import (
@@ -83,16 +83,16 @@ class ForeignCarrier:
         """
         if self._closed:
             raise ClientClosed("the client is closed")
+        wanted = _httpx_request(request, limits, per_read=limits.read)
+        deadline = min(limits.deadline, time.monotonic() + limits.connect + limits.read)
         try:
-            with time_limit(limits.deadline):
-                return ForeignStream(
-                    self._transport.handle_request(_httpx_request(request, limits, per_read=limits.read))
-                )
+            response = within(deadline, lambda: self._transport.handle_request(wanted), late=lambda late: late.close())
+            return ForeignStream(_unread(response))
         except Exception as error:
             raise Broken(_translated(error), sent=not isinstance(error, _NOT_SENT)) from error
 
     def _exchange(self, request: Request, limits: Limits) -> WireAnswer:
-        response = self._transport.handle_request(_httpx_request(request, limits))
+        response = _unread(self._transport.handle_request(_httpx_request(request, limits)))
         try:
             body = self._body(response, limits)
         finally:
@@ -148,6 +148,11 @@ class ForeignStream:
     def headers(self) -> Headers:
         """The answer's headers."""
         return Headers(self._response.headers.raw)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has come to its end before it was handed on."""
+        return self._response.is_stream_consumed
 
     def read(self, deadline: float) -> bytes:
         """The next bytes; none when the answer has come to its end.
@@ -223,6 +228,14 @@ def _httpx_request(request: Request, limits: Limits, *, per_read: float | None =
     return httpx.Request(
         request.method, url, headers=request.headers.pairs, content=request.body, extensions={"timeout": limit}
     )
+
+
+def _unread(response: httpx.Response) -> httpx.Response:
+    """The response; another one if its transport has read it, for then its stream must not be read again."""
+    if not response.is_stream_consumed or isinstance(response.stream, httpx.ByteStream):
+        return response
+    headers = [pair for pair in response.headers.raw if pair[0].lower() != b"content-encoding"]  # it is decoded, too
+    return httpx.Response(response.status_code, headers=headers, content=response.content)
 
 
 def _translated(error: Exception) -> ConsulAccessError:

@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import Weights
     from consul_access.models.definition import ServiceDefinition
     from consul_access.models.durations import Duration
+    from consul_access.models.explanation import Explanation
     from consul_access.models.keys import KeyValue
     from consul_access.models.listening import Listening
     from consul_access.models.progress import Progress
-    from consul_access.models.snapshot import ServiceSnapshot
+    from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
     from consul_access.models.sync import SyncRules
     from consul_access.rules.balancing import Balancer
     from consul_access.rules.keeping import KeeperEvent
@@ -363,13 +364,53 @@ class EtcdServices(Observed):
             NotReady: the time is up; its text and its `progress` say what was seen last.
             InvalidInput: an argument cannot be right; nothing was sent.
         """
+        found = self.wait_for_all({name: at_least}, timeout=timeout, on_progress=on_progress, **query)
+        return found[name]
+
+    def wait_for_all(
+        self,
+        services: Mapping[str, int] | Iterable[str],
+        *,
+        timeout: Duration = 30.0,
+        on_progress: Callable[[Progress], object] | None = None,
+        **query: Unpack[RegistryQuery],
+    ) -> dict[str, Entries[ServiceInstance]]:
+        """Waits until enough instances of each of several services are there; see `wait_for`.
+
+        Args:
+            services: their names, or how many instances of which: `{"orders": 1, "payments": 2}`.
+            timeout: seconds for all of them together.
+            on_progress: called with each service's own `Progress`.
+            query: narrows the search for all of them.
+
+        Returns:
+            The instances, by service, as they are at one moment.
+        """
         from consul_access._sync.keyed_waiting import KeyedWait
 
-        inputs.identifier(name, "name")
-        wait = KeyedWait(
-            self._watching(), self.services, name, at_least, query=query, timeout=timeout, on_progress=on_progress
-        )
-        return wait.run()
+        return KeyedWait(
+            self._watching, self.services, services, query=query, timeout=timeout, on_progress=on_progress
+        ).run()
+
+    def explain(self, name_or_id: str, **query: Unpack[RegistryQuery]) -> Explanation:
+        """Why a service is found by look-ups, or is not.
+
+        It reads all that is below the prefix. When that cannot be read (etcd is away, the user has no rights), that is
+        a finding, not an error.
+
+        Args:
+            name_or_id: a service's name, or the id of one instance.
+            query: the options of the look-up that is to be explained; see `RegistryQuery`.
+
+        Returns:
+            An `Explanation`; `print` it for a page that a person can read.
+
+        Raises:
+            InvalidInput: an argument cannot be right; nothing was sent.
+        """
+        from consul_access._sync.explaining_keys import KeyInquiry
+
+        return KeyInquiry(self._gateway, self.settings, inputs.identifier(name_or_id, "name_or_id"), query).run()
 
     # --- following ----------------------------------------------------------------------------------------
 
@@ -401,6 +442,17 @@ class EtcdServices(Observed):
             raise InvalidInput("there is no service to watch: give at least one name")
         readings = [KeyedReading(inputs.identifier(each, "name"), selection) for each in names]
         return Watch(self._watching(), readings, raise_errors=raise_errors)
+
+    def watch_services(self, *, raise_errors: bool = False) -> Watch[ServicesSnapshot]:
+        """Follows the list of all services' names, as `watch` does with the instances of one.
+
+        Args:
+            raise_errors: ends with the error when etcd cannot be asked.
+        """
+        from consul_access._live.keyed import KeyedServices
+        from consul_access._sync.watching import Watch
+
+        return Watch(self._watching(), [KeyedServices()], raise_errors=raise_errors)
 
     def on_change(
         self,

@@ -38,6 +38,8 @@ HEADERS_SECONDS = 5.0
 PROBE_SECONDS = 3.0
 """How long a member may take to say how it is."""
 MAX_REFUSAL_BYTES = 64 * 1024
+CONVICTED_AFTER = 2
+"""So often no headers may come for a stream while its member answers; the first time it may just have been frozen."""
 _REQUIRE_LEADER = ("Grpc-Metadata-hasleader", "true")
 """Ends a stream when its member loses the leader; without it, it stays open in silence (observed, 3.4 and 3.5)."""
 
@@ -59,6 +61,7 @@ class Gateway(Transport):
         self.etcd_settings = settings
         self._heard: dict[Target, float] = {}
         self._to_prepare = settings.discover
+        self._headless: int | None = 0
 
     # --- streams ------------------------------------------------------------------------------------------
 
@@ -70,6 +73,11 @@ class Gateway(Transport):
         """
         if self._to_prepare:
             self._prepare()
+        if self._headless == CONVICTED_AFTER:
+            raise InvalidSettings(
+                "transport= gives an answer only when it is whole, and that of a watch never is: give a transport that "
+                "hands bodies on as they come"
+            )
         target = self._failover.order(time.monotonic())[0]
         token = self._token()
         try:
@@ -94,11 +102,21 @@ class Gateway(Transport):
             stream = self._carrier(target).open_stream(request, replace(limits, read=HEADERS_SECONDS))
         except Broken as broken:
             self._advise(broken.error)
+            self._suspect(target, broken.error)
             raise broken.error from broken.__cause__
+        if not getattr(stream, "is_whole", False):
+            self._headless = None
         if stream.status != 200:
             raise self._refused(call, target, stream)
         self._failover.worked(target)
         return Opened(target, token, stream)
+
+    def _suspect(self, target: Target, error: ConsulAccessError) -> None:
+        """Notes what speaks against a transport that was given, as long as it has not brought a stream yet."""
+        if self.given is None or self._headless is None or not isinstance(error, DeadlineExceeded):
+            return
+        if self.is_alive(target, 0.0):
+            self._headless = min(self._headless + 1, CONVICTED_AFTER)
 
     def _refused(self, call: Call[Any], target: Target, stream: AnyStream) -> ConsulAccessError:
         body = b""

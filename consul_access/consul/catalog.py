@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Unpack, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from consul_access.call import Call, Repeat, Reply, json_body, path
-from consul_access.decoding import decode, decode_list
+from consul_access.decoding import AT_THE_FIRST, decode, decode_list
 from consul_access.models import inputs
 from consul_access.models.catalog import CatalogEntry, Node, Service
 from consul_access.models.meta import Entries, QueryMeta, ServiceTags
@@ -33,7 +33,8 @@ class _Services(BaseModel, defer_build=True):
 
 
 _TAGS: Final = cast(
-    "type[dict[str, list[str]]]", Annotated[dict[str, Annotated[list[str], NullAs(list)]], NullAs(dict)]
+    "type[dict[str, list[str]]]",
+    Annotated[dict[str, Annotated[list[str], AT_THE_FIRST, NullAs(list)]], NullAs(dict)],
 )
 _NODE_SERVICES: Final = cast("type[_Services | None]", _Services | None)
 _NODE: Final = cast("type[_NodeAndServices | None]", _NodeAndServices | None)

@@ -72,6 +72,7 @@ class FindingCode(StrEnum):
     NODE_MAINTENANCE = "node_maintenance"
     NO_CHECKS = "no_checks"
     NO_AGENT = "no_agent"
+    NO_LEASE = "no_lease"
 
     # --- the question
     EXCLUDED_BY_QUERY = "excluded_by_query"
@@ -158,7 +159,8 @@ class InstanceVerdict(_Fact):
     Args:
         id: its id.
         service: its service's name.
-        node: the node it is registered at.
+        node: the node it is registered at; empty at etcd.
+        key: the key it is written under at etcd; empty at Consul.
         datacenter: the node's datacenter; empty when the catalog does not know it.
         at_agent: whether the asked agent holds it; None when that agent could not be asked, or is another node's.
         in_catalog: whether the catalog holds it.
@@ -179,6 +181,7 @@ class InstanceVerdict(_Fact):
     id: str
     service: str
     node: str
+    key: str = ""
     datacenter: str = ""
     at_agent: bool | None = None
     in_catalog: bool = True
@@ -197,14 +200,16 @@ class InstanceVerdict(_Fact):
 
 
 class AskedAgent(_Fact):
-    """The agent that was asked.
+    """The agent that was asked, or the member of etcd.
 
     Args:
         address: its address.
         node: its node's name; empty when it did not tell.
         version: its version.
         datacenter: its datacenter.
-        leader: the address of the servers' leader; empty when there is none, or it is not known.
+        leader: the address of the servers' leader; empty when there is none, or it is not known. At etcd `none` when
+            the member knows of none.
+        registry: `Consul` or `etcd`.
     """
 
     address: str
@@ -212,6 +217,7 @@ class AskedAgent(_Fact):
     version: str = ""
     datacenter: str = ""
     leader: str = ""
+    registry: str = "Consul"
 
 
 class Explanation(_Fact):
@@ -275,19 +281,22 @@ def _agent_line(agent: AskedAgent) -> str:
     told = (
         (" node ", agent.node),
         (" datacenter ", agent.datacenter),
-        (" Consul ", agent.version),
+        (f" {agent.registry} ", agent.version),
         (" leader ", agent.leader),
     )
-    return f"agent {agent.address}" + "".join(f",{label}{value}" for label, value in told if value)
+    return f"{'agent' if agent.registry == 'Consul' else 'member'} {agent.address}" + "".join(
+        f",{label}{value}" for label, value in told if value
+    )
 
 
 def _instance_lines(instance: InstanceVerdict) -> Iterator[str]:
     place = str(Address(instance.host or "(no address)", instance.port))
     status = instance.status.value if instance.status is not None else "not in the catalog"
     mark = "found" if instance.is_discoverable else "left out"
-    yield f"{instance.id} on {instance.node or '(unknown node)'}: {place}, {status}, {mark}"
+    where = "" if instance.key else f" on {instance.node or '(unknown node)'}"
+    yield f"{instance.id}{where}: {place}, {status}, {mark}"
     yield f"   address from: {_origin(instance)}"
-    yield f"   registered: {_registered(instance)}"
+    yield f"   registered: {instance.key or _registered(instance)}"
     if instance.tags:
         yield from _paragraph(f"tags: {', '.join(instance.tags)}", "     ", first="   ")
     for check in instance.checks:

@@ -94,17 +94,23 @@ class Watching:
         start: the first revision wanted; 0 for whatever happens from now on.
     """
 
-    __slots__ = ("_held", "_meaning", "_next")
+    __slots__ = ("_goal", "_held", "_meaning", "_next")
 
     def __init__(self, meaning: Callable[[str, int | None], Meaning], start: int = 0) -> None:
         self._meaning = meaning
         self._next = start
+        self._goal = 0
         self._held: list[KeyEvent] = []
 
     @property
     def resume_at(self) -> int:
         """The revision to watch from when a stream is opened; 0 for now."""
         return self._next
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the member knew of revisions, when the watch began, that have not been told of: ours, or others'."""
+        return self._next <= self._goal
 
     def lost(self) -> None:
         """Notes that the stream has ended; what came of an incomplete revision will come again."""
@@ -134,6 +140,7 @@ class Watching:
     def _begun(self, revision: int) -> Step:
         if not self._next:
             self._next = revision + 1
+        self._goal = revision
         # A member that lags knows less than we do for a moment. A store that was restored does so for ever, and
         # would let this watch wait in silence.
         return Step(then=Then.DOUBT) if revision + 1 < self._next else Step()

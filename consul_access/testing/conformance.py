@@ -350,6 +350,36 @@ class RegistryContract:
 
         teller.tell(story)
 
+    def test_several_services_are_waited_for_at_once(self, teller: _Teller) -> None:
+        async def story() -> None:
+            async with teller.client() as access:
+                for port, name in enumerate(["orders", "payments"], 1):
+                    await access.register_service(name, "10.0.0.5", port, **teller.registration)
+                found = await access.wait_for_all({"orders": 1, "payments": 1}, timeout=10)
+                assert {name: [one.port for one in some] for name, some in found.items()} == {
+                    "orders": [1],
+                    "payments": [2],
+                }
+                with pytest.raises(InvalidInput):
+                    await access.wait_for_all([])
+
+        teller.tell(story)
+
+    def test_an_explanation_says_whether_a_look_up_finds_it(self, teller: _Teller) -> None:
+        async def story() -> None:
+            async with teller.client() as access:
+                assert (await access.explain("orders")).found("unknown_service")
+                await access.register_service("orders", "10.0.0.5", 8080, id="orders-1", **teller.registration)
+                found = await access.explain("orders")
+                assert (found.service, found.is_discoverable) == ("orders", True)
+                assert [one.id for one in found.instances] == ["orders-1"]
+                assert (await access.explain("orders-1")).instance_id == "orders-1"
+                narrowed = await access.explain("orders", tags="blue")
+                assert not narrowed.is_discoverable
+                assert narrowed.found("excluded_by_query")
+
+        teller.tell(story)
+
     def test_whoever_misspells_a_name_is_told_the_right_one(self, teller: _Teller) -> None:
         async def story() -> None:
             async with teller.client() as access:

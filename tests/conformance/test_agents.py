@@ -64,6 +64,8 @@ def started(request: pytest.FixtureRequest) -> Iterator[Two]:
 def two(started: Two) -> Two:
     """Both run, and hold nothing."""
     for agent in (started.server, started.client):
+        if agent.process is None or agent.process.poll() is not None:
+            agent.run()
         agent.clear()
     started.until(lambda: found(started.server) == found(started.client) == [])
     return started
@@ -184,13 +186,13 @@ def test_a_killed_agent_is_taken_for_dead_in_a_while_and_without_its_data_it_hol
 
 
 def test_an_agent_that_leaves_answers_who_waits_with_nothing_and_comes_back_with_what_it_held(two):
+    """That the catalog stays without it is no promise: a real one that compares while it leaves brings itself back."""
     two.client.register("web", check={"TTL": "1h"})
     two.client.request("PUT", "/v1/agent/check/pass/service:web")
     two.until(lambda: len(found(two.server, "?passing")) == 1)
     with waiting(two.server, two.client) as answers:
         two.client.stop()
     assert [(status, text.strip()) for status, text in answers] == [(200, "[]"), (200, "[]")]
-    assert two.client.node not in {node["Node"] for node in two.server.read("/v1/catalog/nodes")}
     two.client.run()
     two.until(lambda: found(two.server, "?passing") == [(two.client.node, "web")])
 

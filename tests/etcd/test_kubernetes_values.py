@@ -84,6 +84,69 @@ def test_an_encrypted_value_names_its_provider(kind, provider):
             decode(value_of(entry))
 
 
+# --- EndpointSlice v1, which Kubernetes 1.21 and later store; the samples are of 1.20 -----------------------------
+
+
+def packed(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """A protobuf message of numbers and length-delimited fields."""
+    found = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            found += varint(number << 3) + varint(value)
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            found += varint(number << 3 | 2) + varint(len(data)) + data
+    return found
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def slice_of(version: str, *endpoint: tuple[int, int | str | bytes]) -> bytes:
+    """A stored EndpointSlice with one endpoint of these fields and one port."""
+    meta = packed((1, "web-x1"), (3, "shop"), (11, packed((1, "kubernetes.io/service-name"), (2, "web"))))
+    port = packed((1, "http"), (2, "TCP"), (3, 9100), (4, "h2c"))
+    whole = packed((1, meta), (2, packed(*endpoint)), (3, port), (4, "IPv6"))
+    return b"k8s\0" + packed((1, packed((1, version), (2, "EndpointSlice"))), (2, whole))
+
+
+CONDITIONS = packed((1, 1), (2, 1), (3, 0))
+ZONES = packed((1, packed((1, "zone-b"))))
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "told"),
+    [
+        (
+            "discovery.k8s.io/v1",
+            [(5, packed((1, "rack"), (2, "r7"))), (6, "node-1"), (7, "zone-a"), (8, ZONES)],
+            {"deprecatedTopology": {"rack": "r7"}, "zone": "zone-a", "hints": {"forZones": [{"name": "zone-b"}]}},
+        ),
+        (
+            "discovery.k8s.io/v1beta1",
+            [(5, packed((1, "topology.kubernetes.io/zone"), (2, "zone-a"))), (6, "node-1"), (7, ZONES)],
+            {"topology": {"topology.kubernetes.io/zone": "zone-a"}, "hints": {"forZones": [{"name": "zone-b"}]}},
+        ),
+    ],
+)
+def test_the_same_field_is_a_zone_in_one_version_and_hints_in_the_other(version, fields, told):
+    found = decode(slice_of(version, (1, "2001:db8::5"), (2, CONDITIONS), (3, "web-0"), *fields))
+    assert (found["apiVersion"], found["addressType"]) == (version, "IPv6")
+    assert found["ports"] == [{"name": "http", "protocol": "TCP", "port": 9100, "appProtocol": "h2c"}]
+    assert found["endpoints"] == [
+        {
+            "addresses": ["2001:db8::5"],
+            "conditions": {"ready": True, "serving": True, "terminating": False},
+            "hostname": "web-0",
+            "nodeName": "node-1",
+            **told,
+        }
+    ]
+    (endpoint,) = EndpointSlice.from_api(found).endpoints
+    assert (endpoint.node_name, endpoint.hostname) == ("node-1", "web-0")
+
+
 # --- damaged ones -------------------------------------------------------------------------------------------------
 
 SMALL = sorted((value_of(entry) for entry in SETS["protobuf"]), key=len)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import httpx
@@ -18,7 +19,8 @@ from consul_access import (
     RetryPolicy,
     Unavailable,
 )
-from tests.support.scripted import answer, never, reset, truncate
+from tests.support.etcd import encoded
+from tests.support.scripted import ScriptedServer, answer, never, reset, truncate
 
 HEADER = {"revision": "7", "cluster_id": "1", "member_id": "2"}
 FOUND = json.dumps({"header": HEADER, "kvs": [{"key": "YQ==", "value": "MQ==", "mod_revision": "3"}], "count": "1"})
@@ -186,6 +188,46 @@ def test_an_httpx_transport_can_carry_calls_and_watches(face):
     face.run(story)
 
 
+def test_streams_that_end_at_once_are_opened_again_with_growing_pauses(face):
+    opened: list[float] = []
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        opened.append(time.monotonic())
+        lines = LINES if opened[-1] - opened[0] > 0.5 else LINES[:1]
+        return httpx.Response(200, content=b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+    async def story() -> None:
+        async with face.etcd("etcd.example", transport=face.transport(handler)) as client:
+            async with client.watch_key("a") as watch:
+                assert (await anext(watch)).value == b"1"
+
+    face.run(story)
+    assert 2 < len(opened) < 25
+
+
+def test_an_answer_that_its_transport_has_read_already_is_taken_as_it_is(face, scripted):
+    server = scripted([FOUND_STEP])
+
+    class Reading(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            response.read()
+            return response
+
+    class AsyncReading(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            await response.aread()
+            return response
+
+    async def story() -> None:
+        transport = AsyncReading() if face.is_async else Reading()
+        async with face.etcd("127.0.0.1", server.port, transport=transport) as client:
+            assert (await client.get("a"))[0] == b"1"
+
+    face.run(story)
+
+
 def test_a_watch_whose_token_is_refused_logs_in_once_more(face):
     tokens = iter(["first.1", "second.2", "third.3"])
     shown: list[str | None] = []
@@ -240,3 +282,62 @@ def test_a_transport_of_the_other_face_is_refused(face):
                 pass
 
     face.run(story)
+
+
+class Lagging(ScriptedServer):
+    """Lists one instance and is gone for a while; when it is back, its watch takes its time to tell that it is gone."""
+
+    KEY = "/consul-access/v1/services/orders/orders-1"
+
+    def __init__(self):
+        self.away, self.begun = threading.Event(), threading.Event()
+        super().__init__([never()])
+
+    def _next_step(self, request):
+        if self.away.is_set():
+            return reset()
+        return self._watched if request.target == "/v3/watch" else answer(body=json.dumps(self._listed()).encode())
+
+    def _listed(self):
+        value = {"schema": 1, "id": "orders-1", "name": "orders", "address": "10.0.0.5", "port": 1}
+        pair = {"key": encoded(self.KEY), "value": encoded(json.dumps(value)), "mod_revision": "3"}
+        return {"header": HEADER, "kvs": [pair], "count": "1"}
+
+    def _watched(self, connection):
+        def tell(revision, **fields):
+            line = json.dumps({"result": {"header": {**HEADER, "revision": str(revision)}, **fields}}).encode() + b"\n"
+            connection.send(b"%x\r\n%s\r\n" % (len(line), line))
+
+        was_away = self.begun.is_set()
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        tell(9 if was_away else 7, created=True)
+        self.begun.set()
+        if not was_away:
+            self.away.wait()
+            return False
+        connection.ended.wait(0.4)
+        tell(9, events=[{"type": "DELETE", "kv": {"key": encoded(self.KEY), "mod_revision": "9"}}])
+        return never()(connection)
+
+
+def test_a_list_is_not_confirmed_before_the_watch_has_told_what_happened_meanwhile(face):
+    """Found by the soak: it counted as fresh as soon as the watch had begun again."""
+    seen = set()
+
+    async def story():
+        with Lagging() as server:
+            async with face.etcd("127.0.0.1", server.port) as client, client.resolver("orders") as orders:
+                await face.eventually(lambda: server.begun.is_set() and len(orders.snapshot()) == 1)
+                server.away.set()
+                await face.eventually(lambda: orders.snapshot().is_stale)
+                server.away.clear()
+
+                def told():
+                    snapshot = orders.snapshot()
+                    seen.add((len(snapshot), snapshot.is_stale))
+                    return (0, False) in seen
+
+                await face.eventually(told)
+
+    face.run(story)
+    assert (1, False) not in seen

@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import ssl
 import threading
 import time
@@ -33,8 +32,10 @@ from consul_access import (
     TlsError,
     UnexpectedRedirect,
 )
+from tests.support.awkward import AWKWARD, REFUSED
 from tests.support.calls import COMPARE_AND_SET
 from tests.support.faces import Awaited
+from tests.support.memory import peak_memory
 from tests.support.scripted import (
     answer,
     drip_body,
@@ -59,10 +60,6 @@ def entry(port: object = 8080, address: object = "10.0.0.5", identity: str = "we
 
 
 ONE = json.dumps([entry()]).encode()
-
-
-def peak_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def test_f01_connections_closed_on_reuse_are_never_an_error(face, scripted):
@@ -319,12 +316,6 @@ def test_f18_a_write_that_was_certainly_not_applied_is_repeated(face, scripted):
 
     face.run(story)
     assert len(server.requests) == 2
-
-
-AWKWARD = [
-    "a/b", "a b", "a?b", "a#b", "a%2Fb", "a&b=c", "ä", "☃", "a+b", "a;b", "a:b@c", "x" * 500, "..a", "a..", "-",
-]  # fmt: skip
-REFUSED = ["", ".", "..", "a\nb", "a\rb", "a\x00b", "\x7f", "\ud800"]
 
 
 @pytest.mark.parametrize("name", AWKWARD)

@@ -15,7 +15,8 @@ from itertools import pairwise
 MEBIBYTE = 1024 * 1024
 MEMORY_GROWTH = 0.05
 MEMORY_ALLOWANCE = 8 * MEBIBYTE
-COUNTS_ALLOWANCE = 2
+COUNTS_ALLOWANCE = {"threads": 2, "tasks": 2, "files": 8}
+"""By how much they may differ: pools keep connections for a while, more of them after some faults than after others."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,17 @@ class Bounds:
         follow: seconds after which a change is seen, when nothing is wrong.
         recover: seconds after a fault within which everything is as without it.
         flag: seconds of a fault after which a list that cannot be confirmed says so.
+        replay: seconds around the end of a fault that killed servers in which they may tell what was true once.
     """
 
     slack: float = 1.0
     follow: float = 3.0
     recover: float = 15.0
     flag: float = 15.0
+    replay: float = 0.0
 
 
+RESTARTING = ("killed", "without quorum")
 DEAFENING = frozenset({"silent", "refused", "frozen", "killed"})
 """Faults behind which nobody can confirm anything."""
 
@@ -120,7 +124,10 @@ def judge(history: History, bounds: Bounds) -> list[str]:
 def _wrong(history: History, bounds: Bounds) -> Iterator[str]:
     """No address is handed out that was not registered at any moment since the list's own age."""
     spans = _spans(history.writes)
+    restarts = [trouble.ended for trouble in history.troubles if trouble.kind.startswith(RESTARTING)]
     for told in history.told:
+        if any(abs(told.when - ended) < bounds.replay for ended in restarts):
+            continue
         since = told.when - told.age - bounds.slack
         for name in sorted(told.ids):
             if not any(begun <= told.when and since <= ended for begun, ended in spans.get(name, ())):
@@ -196,11 +203,16 @@ def _leaks(used: Sequence[Used]) -> Iterator[str]:
         return
     quarter = len(used) // 4
     before, after = used[quarter : 2 * quarter], used[-quarter:]
-    for what in ("threads", "tasks", "files"):
-        if _median(after, what) > _median(before, what) + COUNTS_ALLOWANCE or _only_grows(used, what):
+    for what, allowance in COUNTS_ALLOWANCE.items():
+        if _least(after, what) > _least(before, what) + allowance or _only_grows(used, what):
             yield f"{what} grow: {[getattr(one, what) for one in used]}"
     if _median(after, "memory") > _median(before, "memory") * (1 + MEMORY_GROWTH) + MEMORY_ALLOWANCE:
         yield f"memory grows: {[one.memory // MEBIBYTE for one in used]} MiB"
+
+
+def _least(used: Sequence[Used], what: str) -> int:
+    """What does not go away: a moment that is quiet for us may not be so for a connection that is being closed."""
+    return min(getattr(one, what) for one in used)
 
 
 def _median(used: Sequence[Used], what: str) -> float:

@@ -144,6 +144,16 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
 }
 """Tests whose names do not say to which scenario they belong."""
+ALONE = {
+    "L11": "the agent's doing",
+    "N01": "no clock",
+    "N02": "aiohttp's pool",
+    "N04": "one token for life",
+    "N06": "nothing for web servers",
+    "N07": "no lists",
+    "N08": "made of the others",
+}
+"""Why nobody else is met in a scenario, in a word."""
 SERIES = {
     "F": "One call and a bad answer",
     "C": "Consul clusters",

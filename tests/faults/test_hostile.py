@@ -21,6 +21,8 @@ from consul_access import (
     TlsError,
     UnexpectedRedirect,
 )
+from tests.faults.decoders import DECODERS
+from tests.support.memory import peak_memory
 from tests.support.scripted import answer, drip_body, drip_headers, endless, garbage, gzip_bomb, never
 
 MEBIBYTE = 1024 * 1024
@@ -30,38 +32,53 @@ ENTRY = {
     "Checks": [],
 }
 ONE = json.dumps([ENTRY]).encode()
+PAIR = b'{"header":{"revision":"7"},"kvs":[{"key":"YQ==","value":"MQ==","mod_revision":"3"}],"count":"1"}'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def told(*lines: str, body: bytes = ONE):
+def told(body: bytes, *lines: str):
     """An answer with these lines, and the end of the connection."""
     return garbage("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + body)
 
 
 WRONG_LENGTHS = {
-    "too long": told(f"Content-Length: {len(ONE) + 10}"),
-    "too short": told(f"Content-Length: {len(ONE) - 10}"),
-    "two of them": told(f"Content-Length: {len(ONE)}", "Content-Length: 2"),
-    "negative": told("Content-Length: -1"),
-    "no number": told("Content-Length: many"),
-    "beyond all bounds": told(f"Content-Length: {10**30}"),
-    "larger than a number": told(f"Content-Length: {2**64 - 1}"),
-    "and chunked": told(f"Content-Length: {len(ONE)}", "Transfer-Encoding: chunked"),
-    "a chunk of 16 exbibytes": garbage(CHUNKED + b"ffffffffffffffff\r\n" + ONE),
-    "a chunk of less than nothing": garbage(CHUNKED + b"-1\r\n" + ONE),
-    "a chunk that is longer than it says": garbage(CHUNKED + b"2\r\n" + ONE + b"\r\n0\r\n\r\n"),
-    "chunks without an end": garbage(CHUNKED + b"%x\r\n%s\r\n" % (len(ONE), ONE)),
+    "too long": lambda body: told(body, f"Content-Length: {len(body) + 10}"),
+    "too short": lambda body: told(body, f"Content-Length: {len(body) - 10}"),
+    "two of them": lambda body: told(body, f"Content-Length: {len(body)}", "Content-Length: 2"),
+    "negative": lambda body: told(body, "Content-Length: -1"),
+    "no number": lambda body: told(body, "Content-Length: many"),
+    "beyond all bounds": lambda body: told(body, f"Content-Length: {10**30}"),
+    "larger than a number": lambda body: told(body, f"Content-Length: {2**64 - 1}"),
+    "and chunked": lambda body: told(body, f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"),
+    "a chunk of 16 exbibytes": lambda body: garbage(CHUNKED + b"ffffffffffffffff\r\n" + body),
+    "a chunk of less than nothing": lambda body: garbage(CHUNKED + b"-1\r\n" + body),
+    "a chunk that is longer than it says": lambda body: garbage(CHUNKED + b"2\r\n" + body + b"\r\n0\r\n\r\n"),
+    "chunks without an end": lambda body: garbage(CHUNKED + b"%x\r\n%s\r\n" % (len(body), body)),
 }
 
 
-@pytest.mark.parametrize("step", WRONG_LENGTHS.values(), ids=WRONG_LENGTHS)
-def test_a_wrong_length_is_never_believed(face, scripted, step):
-    server = scripted([step])
+@pytest.mark.parametrize("wrong", WRONG_LENGTHS.values(), ids=WRONG_LENGTHS)
+def test_a_wrong_length_is_never_believed(face, scripted, wrong):
+    consul, etcd = scripted([wrong(ONE)]), scripted([wrong(PAIR)])
 
     async def story():
-        async with face.access(url=server.url, timeout=2, retry=RetryPolicy.none()) as access:
+        async with face.access(url=consul.url, timeout=2, retry=RetryPolicy.none()) as access:
             with pytest.raises(ConsulAccessError):
                 await access.instances("web")
+        async with face.etcd("127.0.0.1", etcd.port, timeout=2, retry=RetryPolicy.none()) as client:
+            with pytest.raises(ConsulAccessError):
+                await client.get("a")
+
+    face.run(story)
+
+
+def test_with_the_right_length_they_are_believed(face, scripted):
+    consul, etcd = (scripted([told(body, f"Content-Length: {len(body)}")]) for body in (ONE, PAIR))
+
+    async def story():
+        async with face.access(url=consul.url) as access, face.etcd("127.0.0.1", etcd.port) as client:
+            assert len(await access.instances("web")) == 1
+            assert (await client.get("a"))[0] == b"1"
 
     face.run(story)
 
@@ -86,30 +103,60 @@ def endless_chunk_extension(connection):
     return False
 
 
-ENDLESS = {
-    "interim answers": endless_continue,
-    "a header": endless_header,
-    "a chunk's extension": endless_chunk_extension,
-    "headers one by one": drip_headers(0.05),
-    "a body byte by byte": drip_body(ONE, 0.05),
-    "a body": endless(200 * MEBIBYTE, chunked=True),
-    "a packed body": gzip_bomb(200 * MEBIBYTE),
-    "silence": never(),
+ENDLESS = {  # until a limit is reached, or the deadline
+    "interim answers": (endless_continue, 2.0),
+    "a header": (endless_header, 2.0),
+    "a chunk's extension": (endless_chunk_extension, 2.0),
+    "headers one by one": (drip_headers(0.05), 0.5),
+    "a body byte by byte": (drip_body(ONE, 0.05), 0.5),
+    "a body": (endless(200 * MEBIBYTE, chunked=True), 2.0),
+    "a packed body": (gzip_bomb(200 * MEBIBYTE), 2.0),
+    "silence": (never(), 0.5),
 }
 
 
-@pytest.mark.parametrize("step", ENDLESS.values(), ids=ENDLESS)
-def test_what_has_no_end_is_ended_by_us(face, scripted, step):
+@pytest.mark.parametrize(("step", "timeout"), ENDLESS.values(), ids=ENDLESS)
+def test_what_has_no_end_is_ended_by_us(face, scripted, step, timeout):
     server = scripted([step])
 
     async def story():
-        async with face.access(url=server.url, timeout=2, retry=RetryPolicy.none()) as access:
+        async with face.access(url=server.url, timeout=timeout, retry=RetryPolicy.none()) as access:
             begun = time.monotonic()
             with pytest.raises((AnswerTooLarge, BadAnswer, DeadlineExceeded)):
                 await access.instances("web")
-            assert time.monotonic() - begun < 6
+            assert time.monotonic() - begun < timeout + 4
 
     face.run(story)
+
+
+MANY = 200_000
+SWARMS = {
+    "objects": b"[" + b"{}," * MANY + b"{}]",
+    "numbers": b"[" + b"1," * MANY + b"1]",
+    "fields": b'{"a":[' + b"{}," * MANY + b"{}]}",
+    "long ones": b"[" + b'{"some":"thing"},' * (MANY // 5) + b"{}]",
+}
+
+
+@pytest.mark.parametrize("body", SWARMS.values(), ids=SWARMS)
+@pytest.mark.parametrize("name", ["health.instances", "catalog.service", "catalog.services", "agent.services"])
+def test_a_swarm_of_things_that_are_none_is_refused_without_a_complaint_about_each(name, body):
+    """Three megabytes of `{}` took two gigabytes and a quarter of a minute."""
+    read, _ = DECODERS[name]
+    before, begun = peak_memory(), time.process_time()
+    with pytest.raises(BadAnswer):
+        read(body)
+    assert time.process_time() - begun < 2
+    assert peak_memory() - before < 200 * MEBIBYTE
+
+
+def test_more_bad_entries_than_good_ones_are_no_list_and_fewer_are_left_out():
+    read, _ = DECODERS["health.instances"]
+    bad = {"Node": {"Node": "n1"}, "Service": {"ID": "it has neither a name nor a port"}}
+    good = [ENTRY | {"Service": ENTRY["Service"] | {"ID": f"web-{number}"}} for number in range(1100)]
+    assert len(read(json.dumps([*good, *[bad] * 1050]).encode())) == 1100
+    with pytest.raises(BadAnswer):
+        read(json.dumps([*good, *[bad] * 1150]).encode())
 
 
 NUMBERS = {
@@ -167,6 +214,19 @@ def test_no_redirect_is_followed_anywhere_by_anything(face, scripted, status, lo
 
     face.run(story)
     assert len(server.requests) == 4
+    assert elsewhere.requests == []
+
+
+def test_a_list_that_is_followed_is_asked_for_nowhere_else_either(face, scripted):
+    elsewhere = scripted([answer(body=ONE)])
+    server = scripted([answer(302, b"", {"Location": elsewhere.url})])
+
+    async def story():
+        async with face.access(url=server.url, token="canary-elsewhere-2") as access, access.resolver("web") as web:
+            await face.eventually(lambda: "302" in web.snapshot().reason, what="the redirect is the reason")
+            assert web.snapshot().is_stale
+
+    face.run(story)
     assert elsewhere.requests == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.faults.judging import MEBIBYTE, Bounds, Held, History, Told, Trouble, Used, Write, judge
 
-BOUNDS = Bounds(slack=0.5, follow=2.0, recover=10.0, flag=5.0)
+BOUNDS = Bounds(slack=0.5, follow=2.0, recover=10.0, flag=5.0, replay=1.0)
 CAME = Write("a", True, 1.0, 1.1)
 WENT = Write("a", False, 20.0, 20.1)
 
@@ -23,6 +23,7 @@ def used(when: float, **more: int) -> Used:
     return dataclasses.replace(Used(when, threads=5, tasks=2, files=20, memory=100 * MEBIBYTE), **more)
 
 
+MEASURED = [36, 38, 32, 36, 39, 33, 33, 39, 35, 32, 35, 35, 32, 35, 32, 35, 32, 39, 38, 38, 35]
 GOOD = {
     "it is there": History([CAME], [told(5, "a")]),
     "it is not there yet": History([CAME], [told(0.5)]),
@@ -36,15 +37,27 @@ GOOD = {
     "flagged in a fault and a while after it": History(
         [CAME], [told(26, "a", age=6, stale=True), told(39, "a", age=1, stale=True)], [Trouble("silent", 20, 30)]
     ),
+    "what was true once, from a server that has just been started again": History(
+        [CAME, WENT], [told(40.2, "a")], [Trouble("killed in part", 30, 40)]
+    ),
     "late after a fault": History([CAME, Write("b", True, 30, 30)], [told(36, "a")], [Trouble("reset", 20, 29)]),
     "kept": History(held=[Held(1, frozenset("ab"), frozenset("ab"))]),
     "it warms up and stays": History(used=[used(n, threads=5 + min(n, 3)) for n in range(12)]),
+    "up and down, as measured": History(used=[used(n, files=count) for n, count in enumerate(MEASURED)]),
     "up and down": History(used=[used(n, files=20 + n % 3) for n in range(12)]),
 }
 BAD = {
     "never registered": (History([CAME], [told(5, "a", "x")]), "handed out x"),
     "before its time": (History([CAME], [told(0.4, "a")]), "handed out a"),
     "long gone": (History([CAME, WENT], [told(23, "a")]), "handed out a"),
+    "what was true once, long after a restart": (
+        History([CAME, WENT], [told(41.5, "a")], [Trouble("killed", 30, 40)]),
+        "handed out a",
+    ),
+    "what was true once, after a fault that restarts nobody": (
+        History([CAME, WENT], [told(40.2, "a")], [Trouble("silent", 30, 40)]),
+        "handed out a",
+    ),
     "older than it says": (
         History([CAME, WENT], [told(40, "a", age=10.0, stale=True)], [Trouble("killed", 19, 45)]),
         "handed out a",

@@ -47,7 +47,7 @@ def test_no_error_shows_the_token_even_with_local_variables(face, scripted, capl
     told = []
 
     async def story():
-        async with face.access(url=server.url, token=TOKEN, timeout=0.5, retry=RetryPolicy(base=0.01)) as access:
+        async with face.access(url=server.url, token=TOKEN, timeout=0.2, retry=RetryPolicy(base=0.01)) as access:
             for call in (access.instances, access.health, access.deregister_service):
                 try:
                     await call("orders")
@@ -69,7 +69,7 @@ def test_no_error_shows_a_password_or_what_it_was_exchanged_for(face, scripted, 
     told = []
 
     async def story():
-        given = {"user": "ann", "password": PASSWORD, "timeout": 0.5, "retry": RetryPolicy(base=0.01)}
+        given = {"user": "ann", "password": PASSWORD, "timeout": 0.2, "retry": RetryPolicy(base=0.01)}
         async with face.etcd("127.0.0.1", server.port, **given) as client:
             for _ in range(2):
                 try:

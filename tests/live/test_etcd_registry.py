@@ -37,6 +37,8 @@ PREFIX = "/consul-access/v1/services/"
 KEY = f"{PREFIX}orders/orders-1"
 LOOKED_AT = 7.0
 """Seconds between two looks at a key, and some room."""
+WATCHED = 15.0
+"""Seconds that a thousand registrations are watched being kept."""
 
 
 @pytest.fixture
@@ -424,18 +426,18 @@ def test_a_thousand_registrations_in_one_process(any_etcd, told, record_property
         counted = []
         client.on_exchange(counted.append)
         used = time.process_time()
-        until = time.monotonic() + 25
+        until = time.monotonic() + WATCHED
         while time.monotonic() < until:
             most = max(most, len(list(Path("/proc/self/fd").iterdir())))
             time.sleep(0.5)
-        record_property("CPU", f"{(time.process_time() - used) / 25:.0%}")
+        record_property("CPU", f"{(time.process_time() - used) / WATCHED:.0%}")
         record_property("open files at most", most)
-        record_property("requests a second", len(counted) / 25)
+        record_property("requests a second", len(counted) / WATCHED)
         assert len(held(any_etcd)) == 1000
         assert sum(keeper.re_registrations for keeper in keepers) == 0
         assert not [one.error for one in counted if one.error is not None]
         # One by one it would be 300 heartbeats and 200 looks a second.
-        assert len(counted) / 25 < 150
+        assert len(counted) / WATCHED < 150
         begun = time.monotonic()
     told("gone after", time.monotonic() - begun)
     assert held(any_etcd) == {}
@@ -447,7 +449,7 @@ def test_a_thousand_registrations_in_one_process(any_etcd, told, record_property
 def test_members_and_leaders_that_are_killed_are_not_noticed(cluster, told):
     events = []
     with (
-        EtcdRegistry(endpoints=cluster.endpoints, ttl=5) as client,
+        EtcdRegistry(endpoints=cluster.endpoints, ttl=3) as client,
         EtcdRegistry(endpoints=cluster.endpoints) as reader,
         reader.resolver("orders") as orders,
         client.registered("orders", "10.0.0.5", 8080, on_event=lambda event: events.append(event.kind)) as keeper,
@@ -462,7 +464,7 @@ def test_members_and_leaders_that_are_killed_are_not_noticed(cluster, told):
                 with client.registered("others", "10.0.0.6", 1):
                     told("another service is registered after", time.monotonic() - begun)
                 eventually(lambda: not orders.snapshot().is_stale, within=30)
-                time.sleep(7)  # longer than the lease lives by itself
+                time.sleep(4.5)  # longer than the lease lives by itself
                 assert eventually(lambda: client.instances("orders"), within=20)
                 member.run()
                 cluster.leader()
@@ -576,11 +578,11 @@ def test_n07_what_a_resolver_told_is_what_was_in_the_store(cluster, record_prope
 
         writing = threading.Thread(target=write)
         writing.start()
-        for _ in range(3):
-            time.sleep(3)
-            member = cluster.running()[0] if _ % 2 else cluster.leader()
+        for choose in (cluster.leader, lambda: cluster.running()[0]):
+            time.sleep(1)
+            member = choose()
             member.kill()
-            time.sleep(3)
+            time.sleep(1.5)  # the outage itself
             member.run()
             cluster.leader()
         stop.set()

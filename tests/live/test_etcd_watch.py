@@ -382,8 +382,8 @@ def test_e05_the_bound_member_freezes(cluster, record_property):
                 eventually(lambda: len(reads) > before + 10, within=25, what="reads go on")
             finally:
                 member.resume()
-        record_property("seen_after", round(seen, 2))
-        record_property("slowest_read", round(max(reads), 2))
+        record_property("seen after", f"{seen:.2f} s")
+        record_property("slowest read", f"{max(reads):.2f} s")
         record_property("reads_failed", len(failures))
         assert listener.values == [b"%d" % number for number in range(6)]
         assert seen < 20  # the bar is 10 s on an idle machine
@@ -407,13 +407,13 @@ def test_e06_no_quorum_for_a_while(cluster, record_property):
             begun = time.monotonic()
             with pytest.raises(NoLeader) as read_failure:
                 client.get("e06/0")
-            record_property("read_failed_after", round(time.monotonic() - begun, 2))
+            record_property("read failed after", f"{time.monotonic() - begun:.2f} s")
             assert read_failure.value.attempts > 1
             assert time.monotonic() - begun < 20
             begun = time.monotonic()
             with pytest.raises((OutcomeUnknown, NoLeader)) as write_failure:
                 client.put("e06/x", "perhaps")
-            record_property("write_failed_after", round(time.monotonic() - begun, 2))
+            record_property("write failed after", f"{time.monotonic() - begun:.2f} s")
             assert not getattr(write_failure.value, "repeatable", False)
             eventually(lambda: listener.watch.suspended_for > 0, within=20, what="the watch is flagged")
             assert client.get("e06/0", serializable=True)[0] == b"0"
@@ -422,7 +422,7 @@ def test_e06_no_quorum_for_a_while(cluster, record_property):
             up = time.monotonic()
             write(cluster, "e06/1", "1")
             eventually(lambda: b"1" in listener.values, within=40)
-            record_property("back_after", round(time.monotonic() - up, 2))
+            record_property("watched again after", f"{time.monotonic() - up:.2f} s")
             assert listener.watch.state is KeyWatchState.CONNECTED
         assert [event.revision for event in listener.events] == sorted({event.revision for event in listener.events})
         assert states[-1] is KeyWatchState.CLOSED
@@ -438,52 +438,6 @@ def test_discovered_members_carry_on_when_the_only_configured_one_dies(cluster):
         assert str(client.endpoints[0]) == seed.address
         seed.kill()
         eventually(lambda: client.get("a")[0] == b"1", within=20)
-
-
-def test_a_history_over_faults_is_told_whole(cluster, record_property):
-    """Members are killed in turn and the store is compacted, while 20 keys a second are written."""
-    written: dict[int, bytes] = {}
-    with EtcdRegistry(endpoints=cluster.endpoints) as client, EtcdRegistry(endpoints=cluster.endpoints) as writer:
-        counter = iter(range(1_000_000))
-
-        def put() -> None:
-            number = next(counter)
-            revision = writer.put(f"n/{number % 50}", str(number))
-            written[revision] = str(number).encode()
-
-        with told(client.watch_prefix("n/")) as listener:
-            with beside(put, 0.03) as failures:
-                for turn in range(4):
-                    member = cluster.members[turn % 3]
-                    member.kill()
-                    time.sleep(1.5)  # the outage itself
-                    cluster.compact()
-                    member.run()
-                    time.sleep(0.5)
-            last = write(cluster, "n/last", "last")
-            eventually(lambda: any(event.revision >= last for event in listener.events), within=40)
-        record_property("writes", len(written))
-        record_property("ambiguous_writes", len(failures))
-        record_property("events", len(listener.events))
-        events = [event for event in listener.events if event.kind is EventKind.PUT]
-        resyncs = [event for event in listener.events if event.kind is EventKind.RESYNC]
-        revisions = [event.revision for event in listener.events]
-        assert revisions == sorted(set(revisions))  # ordered, and none twice
-        told_at = {event.revision: event.value for event in events}
-        record_property("resyncs", len(resyncs))
-        for revision, value in written.items():
-            skipped = any(before < revision <= after for before, after in _gaps(listener.events))
-            assert skipped or told_at.get(revision) == value
-        assert client.get_prefix("n/") != []
-
-
-def _gaps(events: list[KeyEvent]) -> Iterator[tuple[int, int]]:
-    """The revisions that a resync stood for."""
-    before = 0
-    for event in events:
-        if event.kind is EventKind.RESYNC:
-            yield before, event.revision
-        before = event.revision
 
 
 # --- users ----------------------------------------------------------------------------------------------------

@@ -8,16 +8,16 @@ import socket
 import statistics
 import threading
 import time
-from pathlib import Path
 
 import anyio
 import pytest
 
 from consul_access import AsyncConsulAccess, ConsulAccess, ConsulSettings, NoInstances, TokenUnknown
+from tests.support.many import connections, forgotten, written
 
 OUTAGE = float(os.environ.get("OUTAGE", "8"))
 """Seconds that the agent is away while instances are picked; `OUTAGE=60` is the long version."""
-ROUNDS = 40
+ROUNDS = 20
 
 
 def ids(found):
@@ -378,32 +378,6 @@ class TestBudget:
                         sock.close()
 
         face.run(story)
-
-
-def written(consul, names, port):
-    """Registers services in the catalog, 60 at a time, at a node that no agent looks after."""
-    node = {"Node": {"Verb": "set", "Node": {"Node": "external", "Address": "10.9.0.1"}}}
-    for begin in range(0, len(names), 60):
-        services = [
-            {"Node": "external", "Service": {"ID": f"x-{name}", "Service": name, "Address": "10.9.0.1", "Port": port}}
-            for name in names[begin : begin + 60]
-        ]
-        operations = [node, *({"Service": {"Verb": "set", **service}} for service in services)]
-        status, text = consul.request("PUT", "/v1/txn", operations)
-        assert status == 200, text
-
-
-def forgotten(consul):
-    consul.request("PUT", "/v1/catalog/deregister", {"Node": "external"})
-
-
-def connections(port):
-    """How many connections to that port this machine has."""
-    found = 0
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, _, remote, state, *_ = line.split()
-        found += state == "01" and int(remote.rpartition(":")[2], 16) == port
-    return found
 
 
 def test_a_budget_of_ones_own():

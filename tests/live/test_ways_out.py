@@ -285,14 +285,16 @@ async def begin():
         (
             "the task is cancelled within the block",
             """
-async def service():
+async def service(begun):
     async with AsyncConsulAccess() as access:
         async with access.registered("orders", port=8080, id="orders-1", check=TtlCheck(30)):
             ready()
+            begun.set()
             await asyncio.sleep(60)
 async def main():
-    task = asyncio.create_task(service())
-    await asyncio.sleep(0.5)
+    begun = asyncio.Event()
+    task = asyncio.create_task(service(begun))
+    await begun.wait()
     task.cancel()
     await asyncio.wait([task])
 asyncio.run(main())

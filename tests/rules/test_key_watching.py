@@ -123,6 +123,22 @@ def test_progress_moves_the_cursor_only_while_no_fragment_is_held():
     assert watching.resume_at == 10
 
 
+def test_it_is_behind_until_all_that_the_member_knew_has_been_told():
+    watching = Watching(meaning_of, start=5)
+    watching.take(WatchLine(created=True, revision=9))
+    assert watching.is_behind
+    watching.take(WatchLine(revision=9, events=(KeyEvent(EventKind.PUT, b"k", revision=8),)))
+    assert watching.is_behind
+    watching.take(WatchLine(revision=9))
+    assert not watching.is_behind
+
+
+def test_it_is_not_behind_when_nothing_has_happened_meanwhile():
+    watching = Watching(meaning_of, start=5)
+    watching.take(WatchLine(created=True, revision=4))
+    assert not watching.is_behind
+
+
 def test_a_compacted_watch_is_read_anew_and_goes_on_behind_that():
     watching = Watching(meaning_of, start=3)
     watching.take(WatchLine(created=True, revision=20))

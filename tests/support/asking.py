@@ -16,6 +16,8 @@ class Asking:
     host: str = "127.0.0.1"
     port: int
     token: str | None
+    source: str | None = None
+    """The address that we ask from; an agent counts the connections of each."""
 
     @property
     def address(self) -> str:
@@ -40,7 +42,8 @@ class Asking:
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Message, bytes]:
         """All of an answer: status, headers, and body as it came."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        own = (self.source, 0) if self.source is not None else None
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20, source_address=own)
         sent = {"X-Consul-Token": token or self.token or ""} | dict(headers or {})
         try:
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

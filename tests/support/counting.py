@@ -43,10 +43,12 @@ class Counting:
                         self._answer(500, b"No cluster leader")
                         return
                 connection = HTTPConnection("127.0.0.1", agent.port, timeout=60)
-                with contextlib.closing(connection):
+                with contextlib.closing(connection), contextlib.suppress(ConnectionError):  # one end is gone, or both
                     connection.request(self.command, self.path, body or None, {"Content-Type": "application/json"})
                     answer = connection.getresponse()
                     self._answer(answer.status, answer.read())
+                    return
+                self.close_connection = True
 
             def _answer(self, status, body):
                 self.send_response(status)

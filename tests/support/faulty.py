@@ -37,6 +37,8 @@ class Way:
 
 
 GOOD = Way()
+PROXY_THREADS = "faulty proxy"
+"""The name of all its threads."""
 
 
 class FaultyProxy:
@@ -55,7 +57,7 @@ class FaultyProxy:
         self._changed = threading.Condition()
         self._over = False
         self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = [threading.Thread(target=self._accept, name="faulty proxy")]
+        self._threads: list[threading.Thread] = [threading.Thread(target=self._accept, name=PROXY_THREADS)]
 
     @property
     def address(self) -> str:
@@ -117,8 +119,8 @@ class FaultyProxy:
             self._open.add(end)
         if self._over:  # it ended at this very moment
             self.hang_up()
-        answers = threading.Thread(target=self._answers, args=(far, near), name="faulty proxy")
-        requests = threading.Thread(target=self._requests, args=(near, far, answers), name="faulty proxy")
+        answers = threading.Thread(target=self._answers, args=(far, near), name=PROXY_THREADS)
+        requests = threading.Thread(target=self._requests, args=(near, far, answers), name=PROXY_THREADS)
         self._threads += [answers, requests]
         answers.start()
         requests.start()

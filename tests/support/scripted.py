@@ -199,11 +199,13 @@ class ScriptedServer:
         steps: what to do with one request after the other.
         tls: speaks https.
         unix: listens at this path instead of a port.
+        host: listens at this address, IPv4 or IPv6.
     """
 
     steps: Iterable[Step]
     tls: ssl.SSLContext | None = None
     unix: Path | None = None
+    host: str = "127.0.0.1"
     requests: list[Recorded] = field(default_factory=list)
     connections: int = 0
 
@@ -218,14 +220,15 @@ class ScriptedServer:
             self._listener = socket.socket(socket.AF_UNIX)
             self._listener.bind(os.fspath(self.unix))
         else:
-            self._listener = socket.socket()
-            self._listener.bind(("127.0.0.1", 0))
+            self._listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+            self._listener.bind((self.host, 0))
         self._listener.listen(128)
         self.port = 0 if self.unix is not None else int(self._listener.getsockname()[1])
 
     @property
     def address(self) -> str:
-        return f"unix://{self.unix}" if self.unix is not None else f"127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix://{self.unix}" if self.unix is not None else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:

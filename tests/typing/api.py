@@ -168,6 +168,9 @@ def services_at_etcd(etcd: EtcdRegistry) -> None:
     assert_type(etcd.search_service("web"), list[Address])
     assert_type(etcd.instances("web", policy="any", tags="a"), Entries[ServiceInstance])
     assert_type(etcd.wait_for("web"), Entries[ServiceInstance])
+    assert_type(etcd.wait_for_all({"web": 1}), dict[str, Entries[ServiceInstance]])
+    assert_type(etcd.explain("web", tags="a"), Explanation)
+    assert_type(next(etcd.watch_services()), ServicesSnapshot)
     with etcd.resolver("web") as web:
         assert_type(web, Resolver)
     for snapshot in etcd.watch("web"):
