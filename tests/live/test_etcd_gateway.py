@@ -180,13 +180,16 @@ def test_a_watch_beyond_ones_rights_is_created_and_canceled_at_once(etcd_with_us
     assert "permission denied" in line["result"]["cancel_reason"]
 
 
-def test_streams_of_a_server_that_ends_in_order_end_and_those_of_a_killed_one_break(etcd_server, release):
+def test_streams_of_a_server_that_ends_in_order_say_so_at_most_and_those_of_a_killed_one_break(etcd_server, release):
     server = etcd_server(release)
     server.put("a", "1")
     with watching(server, create(key=encoded("a"))) as lines:
         assert next(lines)["result"]["created"] is True
         server.stop()
-        last = list(lines)  # 3.4 and 3.5 mostly say why, and sometimes end without a word
+        last = []
+        with contextlib.suppress(ConnectionResetError):  # 3.4 and 3.5 mostly say why, or end without a word, or do this
+            for line in lines:
+                last.append(line)  # noqa: PERF402 - what came before a reset counts
         assert [line["error"].get("code", line["error"].get("grpc_code")) for line in last] in ([], [14])
     server.run()
     with watching(server, create(key=encoded("a"))) as lines:

@@ -667,7 +667,7 @@ def test_without_a_heartbeat_a_deleted_registration_is_noticed_at_once(face, con
                 consul.request("PUT", "/v1/agent/service/deregister/orders-1")
                 _, after = await face.eventually(lambda: passing(consul), within=3)
                 told("back after", after)
-                assert keeper.re_registrations == 1
+                await face.eventually(lambda: keeper.re_registrations == 1, what="it knows that it is back")
 
     face.run(story)
 

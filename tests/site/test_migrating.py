@@ -114,6 +114,7 @@ def test_the_calls_of_the_first_guide_can_still_be_made():
         ("access.instances('a', tag='b')", "there is no option 'tag'"),
         ("access.instances()", "missing a required argument: 'name'"),
         ("access.register_service('a', checks=[HttpCheck(intervall='1s')])", "unexpected keyword argument 'intervall'"),
+        ("Weights(passing=1, Warning=2)", "there is no field 'Warning'"),
         ("access.send(health.check('a'))", "there is no health.check"),
         ("Access()", "there is no Access"),
         ("NotAnError", "there is no NotAnError"),

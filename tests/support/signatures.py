@@ -64,6 +64,10 @@ def _found(node: ast.expr, names: Mapping[str, Any]) -> Any:
 
 
 def _misfits(call: ast.Call, function: Any) -> Iterator[str]:
+    fields = getattr(function, "model_fields", None)
+    if fields is not None:  # pydantic's: its signature has the names on the wire, once the model is built
+        yield from (f"there is no field {one.arg!r}" for one in call.keywords if one.arg and one.arg not in fields)
+        return
     signature = inspect.signature(function)
     try:
         bound = signature.bind(*call.args, **{one.arg: one.value for one in call.keywords if one.arg})
