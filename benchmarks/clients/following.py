@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 
 def told(port: int) -> None:
@@ -48,6 +49,44 @@ def raw(host: str, port: int) -> None:
         index = headers[b"x-consul-index"].decode()
         found = json.loads(body)
         told(found[0]["Service"]["Port"] if found else 0)
+
+
+class _RawAsync(asyncio.Protocol):
+    """A blocking query on a bare connection of asyncio's: the floor for tasks."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._index = "0"
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._ask()
+
+    def _ask(self) -> None:
+        path = f"/v1/health/service/followed?passing=1&index={self._index}&wait=60s"
+        self._transport.write(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, separator, body = self._data.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        if len(body) < int(headers.get(b"content-length", b"0")):
+            return
+        self._data, self._index = b"", headers[b"x-consul-index"].decode()
+        found = json.loads(body)
+        told(found[0]["Service"]["Port"] if found else 0)
+        self._ask()
+
+
+def raw_async(host: str, port: int) -> None:
+    async def follow() -> None:
+        await asyncio.get_running_loop().create_connection(lambda: _RawAsync(host), host, port)
+        await asyncio.Event().wait()
+
+    asyncio.run(follow())
 
 
 def ours(host: str, port: int) -> None:
@@ -192,6 +231,7 @@ def many_httpx(host: str, port: int, number: int, *, modest: bool) -> None:
 
 ONE = {
     "raw": raw,
+    "raw-async": raw_async,
     "ours": ours,
     "ours-async": ours_async,
     "ours, a watch's reader": ours_reader,
