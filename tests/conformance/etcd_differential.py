@@ -60,13 +60,13 @@ class EtcdPair:
             self.do("/v3/lease/revoke", {"ID": lease["ID"]})
 
     @contextlib.contextmanager
-    def watched(self, watches: Sequence[dict[str, Any]]) -> Iterator[None]:
+    def watched(self, requests: Sequence[dict[str, Any]]) -> Iterator[None]:
         """Watches both during the block, and compares in the end what either was told, watch by watch, in order."""
         self._watched += 1
         key = encoded(f"~mark {self._watched}")
         begun = int(self.do("/v3/kv/put", {"key": key})["header"]["revision"])
         mark = {"key": key, "start_revision": begun, "watch_id": MARK}
-        asked = [{"create_request": one} for one in (*watches, mark)]
+        asked = [*requests, {"create_request": mark}]
         self._history.append(f"watch {json.dumps(asked)}")
         with _Listener(self._real, asked) as real, _Listener(self._fake, asked) as fake:
             # What is older than the watches is told in the background, for all of them at once. Until then a real
@@ -99,7 +99,7 @@ class _Listener:
         self._answer = self._connection.getresponse()
         self._thread = threading.Thread(target=self._listen)
         self._created = threading.Event()
-        self._wanted = len(asked)
+        self._wanted = sum("create_request" in one for one in asked)
 
     def marks(self) -> int:
         """How often the key was written; operations may delete it in between."""

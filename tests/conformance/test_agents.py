@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -166,6 +167,24 @@ def test_an_agent_that_comes_back_with_its_data_remembers_what_was_reported_and_
     ]
     assert states == [("warning", "disk"), ("critical", ""), ("critical", "")]
     assert found(two.server) == [(two.client.node, "web")]
+
+
+def test_others_may_say_what_the_tags_are_where_the_agent_lets_them_and_it_takes_none_for_empty(two):
+    """It takes over what the catalog has when it compares, as it does when it begins anew."""
+    override = {"Name": "web", "EnableTagOverride": True}
+    two.client.request("PUT", "/v1/agent/service/register", override)
+    two.client.request("PUT", "/v1/agent/service/register", override | {"ID": "other", "Tags": ["mine"]})
+    two.until(lambda: len(found(two.server)) == 2)
+    (known,) = [one for one in two.server.read(WEB) if one["Service"]["ID"] == "other"]
+    service = known["Service"] | {"Tags": ["theirs"]}
+    two.server.request(
+        "PUT", "/v1/catalog/register", {"Node": two.client.node, "SkipNodeUpdate": True, "Service": service}
+    )
+    two.client.restart()
+    two.until(lambda: two.client.read("/v1/agent/service/other")["Tags"] == ["theirs"])
+    two.client.request("PUT", "/v1/agent/service/maintenance/web?enable=true")
+    health = json.loads(two.client.request("GET", "/v1/agent/health/service/id/web")[1])
+    assert [one["ServiceTags"] for one in health["Checks"]] == [[]]
 
 
 def test_a_killed_agent_is_taken_for_dead_in_a_while_and_without_its_data_it_holds_nothing(two, record_property):

@@ -12,6 +12,7 @@ from tests.support.waiting import eventually
 
 VALUES = r'"-", "0", "\"", "`", [ \t\r\n], [1-9] or [a-zA-Z]'
 PASSING = {"TTL": "1h", "Status": "passing"}
+OF_WEB = ("service:web", "lone", "_service_maintenance:web")
 
 
 class TestUnknownThings:
@@ -117,6 +118,32 @@ class TestShapes:
     def test_weights_come_as_both_numbers_whatever_the_state(self, consul):
         consul.register("web", weights={"Passing": 7, "Warning": 2}, check={"TTL": "1h", "Status": "critical"})
         assert consul.read("/v1/health/service/web")[0]["Service"]["Weights"] == {"Passing": 7, "Warning": 2}
+
+    @pytest.mark.parametrize("told", [{}, {"Tags": None}, {"Tags": []}, {"Tags": ["a"]}])
+    def test_the_tags_of_a_check_beside_its_agents_health_are_null_where_none_were_told(self, consul, told):
+        """Everywhere else they are empty; `[]` stays what it is."""
+        consul.request("PUT", "/v1/agent/service/register", {"Name": "web", "Check": PASSING} | told)
+        consul.request("PUT", "/v1/agent/check/register", {"Name": "lone", "ServiceID": "web"} | PASSING)
+        consul.request("PUT", "/v1/agent/service/maintenance/web?enable=true")
+        seen = json.loads(consul.request("GET", "/v1/agent/health/service/id/web")[1])["Checks"]
+        tags = told.get("Tags")
+        assert {one["CheckID"]: one["ServiceTags"] for one in seen} == dict.fromkeys(OF_WEB, tags)
+        known = consul.read("/v1/agent/checks")
+        assert {name: one["ServiceTags"] for name, one in known.items()} == dict.fromkeys(OF_WEB, tags or [])
+
+    @pytest.mark.parametrize("tags", [None, [], ["a"]])
+    def test_a_transaction_tells_the_tags_of_a_check_as_they_were_told(self, consul, tags):
+        """Those of its service; its own, and a name, only where it has no service."""
+        told = {"Name": "k", "ServiceName": "web", "ServiceTags": tags}
+        own, owned = told | {"CheckID": "own"}, told | {"CheckID": "owned", "ServiceID": "w", "ServiceTags": ["x"]}
+        service = {"Service": "web", "ID": "w", "Tags": tags}
+        consul.request("PUT", "/v1/catalog/register", {"Node": "ext-1", "Address": "10.1.1.1", "Service": service})
+        sets = [{"Check": {"Verb": "set", "Check": {"Node": "ext-1"} | check}} for check in (own, owned)]
+        results = json.loads(consul.request("PUT", "/v1/txn", sets)[1])["Results"]
+        found = consul.read("/v1/health/checks/web")
+        consul.request("PUT", "/v1/catalog/deregister", {"Node": "ext-1"})
+        assert [one["Check"]["ServiceTags"] for one in results] == [tags, tags]
+        assert {one["CheckID"]: one["ServiceTags"] for one in found} == dict.fromkeys(("own", "owned"), tags or [])
 
 
 class TestPaths:

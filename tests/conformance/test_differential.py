@@ -150,7 +150,14 @@ BODIES = st.sampled_from(
 )
 CATALOG_CHECKS = sparse(
     {"CheckID": st.sampled_from(["k1", "k2"])},
-    {"Name": st.just("k"), "Status": STATUSES | st.just("odd"), "ServiceID": IDS, "Output": OUTPUTS},
+    {
+        "Name": st.just("k"),
+        "Status": STATUSES | st.just("odd"),
+        "ServiceID": IDS,
+        "ServiceName": NAMES,
+        "ServiceTags": TAGS | st.none(),
+        "Output": OUTPUTS,
+    },
 )
 CATALOG_SERVICES = sparse(
     {"Service": NAMES, "ID": IDS},

@@ -115,7 +115,7 @@ def test_every_answer_is_the_same(release, record_property):
         def told(watches: list[dict[str, Any]], steps: list[tuple[str, dict[str, Any]]]) -> None:
             pair.forget()
             revision = pair.revision()
-            with pair.watched([dated(one, revision, "start_revision") for one in watches]):
+            with pair.watched([{"create_request": dated(one, revision, "start_revision")} for one in watches]):
                 for path, body in steps:
                     answer = pair.do(path, dated(body, revision))
                     revision = int(answer.get("header", {}).get("revision", revision))
@@ -129,3 +129,28 @@ def test_every_answer_is_the_same(release, record_property):
     record_property("operations", pair.operations)
     record_property("seed", chosen)
     assert pair.operations >= OPERATIONS
+
+
+OLD = {"create_request": {"key": encoded("a"), "start_revision": 2}}
+NEW = {"create_request": {"key": encoded("a")}}
+FIVE = {"create_request": {"key": encoded("a"), "start_revision": 2, "watch_id": 5}}
+NUMBERED = [
+    [NEW, {"cancel_request": {"watch_id": 0}}, NEW, NEW],
+    [OLD, OLD, NEW],
+    [FIVE, FIVE, NEW],
+    [{"create_request": NEW["create_request"] | {"watch_id": 1}}, NEW, NEW],
+]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_number_of_a_watch_that_has_ended_is_not_given_to_another_one(release):
+    """Neither after it was canceled nor when it had begun before a compaction: that one has to be canceled as well."""
+    with EtcdServer(release) as real, FakeEtcdServer(release) as fake:
+        pair = EtcdPair(real, fake)
+        for _ in range(3):
+            revision = int(pair.do("/v3/kv/put", {"key": encoded("a")})["header"]["revision"])
+        pair.do("/v3/kv/compaction", {"revision": revision})
+        for requests in NUMBERED:
+            with pair.watched(requests):
+                pair.do("/v3/kv/put", {"key": encoded("a")})
+        pair.close()

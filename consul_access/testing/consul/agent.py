@@ -102,13 +102,13 @@ class Agent:
             if not self.is_server or seen_to_fail:
                 self.node.id = self.cluster.new_id()
                 self._is_known = False
-            self._tell(self._compare)
         self.local.reload(now=self.cluster.now)
         for held in self.local.checks.values():
             held.in_sync = False
             self._pass_at_once(held)
         for service in self.local.services.values():
             service.in_sync = False
+        self._tell(self._compare)  # before it is seen: the name of a node that lives is not given to another id
         self._tell(lambda: self.cluster.see(self, alive=True))
         self.sync()
         if self.is_server:
@@ -212,7 +212,7 @@ class Agent:
         for service_id, mine in self.local.services.items():
             theirs = node.services.get(service_id.lower())
             if theirs is not None and mine.service.override:
-                mine.service.tags = theirs.tags
+                mine.service.tags = list(theirs.tags or ())  # so that none at all become empty, and are told so
             mine.in_sync = theirs is not None and theirs.same_as(mine.service)
         for check_id, held in self.local.checks.items():
             known = node.checks.get(check_id.lower())

@@ -110,7 +110,7 @@ def agent_health_check(dialect: Dialect, node_name: str, check: Check) -> dict[s
         "TCP": "",
     }
     made = _check(dialect, node_name, check) | {"Definition": definition, "CreateIndex": 0, "ModifyIndex": 0}
-    return made | {"ServiceTags": check.service_tags or None, "Type": ""}
+    return made | {"ServiceTags": check.service_tags, "Type": ""}  # here what was not said at all stays null
 
 
 def _check(dialect: Dialect, node_name: str, check: Check) -> dict[str, Any]:

@@ -185,6 +185,7 @@ class Gateway:
             begun = stream.take_request(asked) or begun
         if not begun:
             return Held(request, None)  # real ones say nothing at all, for ever
+        stream.catch_up()
         state.streams.append(stream)
         return Answer(200, GRPC, live=stream)
 

@@ -28,6 +28,7 @@ class Watcher:
         previous: events tell what was there before.
         progress: it is told from time to time that nothing has happened.
         fragment: long lines are split.
+        lost: it began before what has been compacted: it is told nothing, and keeps its number until it is canceled.
     """
 
     key: bytes
@@ -37,9 +38,12 @@ class Watcher:
     previous: bool
     progress: bool
     fragment: bool
+    lost: bool
 
     def wants(self, event: Event) -> bool:
         """Whether it is to be told of this."""
+        if self.lost:
+            return False
         left_out = _NODELETE if event.is_delete else _NOPUT
         pair = event.pair
         return pair.mod >= self.start and left_out not in self.filters and covers(self.key, self.end, pair.key)
@@ -73,6 +77,7 @@ class Stream:
         self._ended = ended
         self.needs_leader = needs_leader
         self._watchers: dict[int, Watcher] = {}
+        self._next = 0
         self._ready: list[bytes] = []
         self._cut = 0
         self._over = self._broken = False
@@ -140,29 +145,37 @@ class Stream:
             self._tell(-1, created=True, canceled=True, cancel_reason=reason)
             return
         start = asked.get("start_revision", 0)
+        lost = start < 0 or 0 < start < self._store.compacted
         made = Watcher(
             key,
             end,
             start or self._store.revision + 1,
             frozenset(asked.get("filters", ())),
             bool(asked.get("prev_kv")),
-            bool(asked.get("progress_notify")),
+            bool(asked.get("progress_notify")) and not lost,
             bool(asked.get("fragment")),
+            lost,
         )
-        self._tell(number, created=True)
-        if start < 0 or 0 < start < self._store.compacted:
-            self._tell(number, None, canceled=True, compact_revision=str(self._store.compacted))
-            return
         self._watchers[number] = made
-        self._tell_events(number, made, self._store.events_since(made.start))
+        self._tell(number, created=True)
+
+    def catch_up(self) -> None:
+        """Tells what had happened before it was asked for: real servers do so in the background, after all requests."""
+        for number, watcher in self._watchers.items():
+            if watcher.lost:
+                self._tell(number, None, canceled=True, compact_revision=str(self._store.compacted))
+            else:
+                self._tell_events(number, watcher, self._store.events_since(watcher.start))
 
     def _number(self, wanted: int) -> int:
         if wanted and wanted in self._watchers:
             raise Refused(3, "mvcc: duplicate watch ID provided on the WatchStream")
-        number = wanted
-        while not wanted and number in self._watchers:
-            number += 1
-        return number
+        if wanted:
+            return wanted
+        while self._next in self._watchers:
+            self._next += 1
+        self._next += 1  # also when this watch has ended, its number is not given to another one
+        return self._next - 1
 
     def happen(self, events: Sequence[Event], now: float) -> None:
         """Tells of what has just happened to the store."""

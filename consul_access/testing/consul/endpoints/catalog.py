@@ -317,6 +317,8 @@ def read_check(given: dict[str, Any], *, check_id: str, node: str) -> Check:
         given.get("Notes", ""),
         given.get("Output", ""),
         given.get("ServiceID", ""),
+        given.get("ServiceName", ""),
+        given.get("ServiceTags"),
         type=given.get("Type") or ("http" if definition.get("HTTP") and "Interval" in definition else ""),
         definition=definition,
     )

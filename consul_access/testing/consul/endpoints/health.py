@@ -74,9 +74,9 @@ def _only_passing(ask: Ask) -> bool:
 
 
 def checks(agent: Agent, ask: Ask) -> Found:
-    """`health/checks/NAME`: the checks of a service's instances."""
+    """`health/checks/NAME`: the checks of a service's instances, and those of nodes that name it."""
     name = _named(ask, "service name").lower()
-    return _checks(agent, ask, lambda _, check: bool(check.service_id) and check.service_name.lower() == name)
+    return _checks(agent, ask, lambda _, check: check.service_name.lower() == name)
 
 
 def node(agent: Agent, ask: Ask) -> Found:

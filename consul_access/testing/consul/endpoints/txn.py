@@ -119,5 +119,5 @@ def _is_stale(verb: str, held: Check | None, index: int) -> bool:
 
 
 def _shown(agent: Agent, node: Node, check_id: str) -> dict[str, Any]:
-    made = catalog_check(agent.cluster.dialect, node, node.checks[check_id.lower()])
-    return {"Check": made | {"ServiceTags": made["ServiceTags"] or None}}
+    check = node.checks[check_id.lower()]
+    return {"Check": catalog_check(agent.cluster.dialect, node, check) | {"ServiceTags": check.service_tags}}
