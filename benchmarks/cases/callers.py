@@ -47,8 +47,8 @@ def plots(figures: Figures) -> Sequence[Plot]:
 
 
 SHARED = (
-    "client and server have the same two cores, so that what else the machine does is taken from both: the quicker a "
-    "client is, the more it waits for the server then."
+    "client and server have the same two cores. The quicker a client, the larger the server's own share of a call, "
+    "which is the same for all clients."
 )
 
 
