@@ -121,7 +121,7 @@ def tls_error(error: BaseException) -> ssl.SSLError | None:
     Whoever asks loads nothing: a program that speaks plain HTTP starts sooner without TLS.
     """
     loaded = sys.modules.get("ssl")
-    return error if loaded is not None and isinstance(error, loaded.SSLError) else None
+    return cast("ssl.SSLError", error) if loaded is not None and isinstance(error, loaded.SSLError) else None
 
 
 def waits(error: OSError, *, writing: bool) -> Literal["readable", "writable"] | None:
