@@ -13,27 +13,17 @@ import hashlib
 import logging
 import os
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Rest", "Share"]
+from consul_access.rules.handing_over import Rest
+
+__all__ = ["Share"]
 
 log = logging.getLogger("consul_access")
 
 if sys.platform != "win32":
     import fcntl
-
-
-class Rest(Enum):
-    """What the others do."""
-
-    KEEPING = "keeping"
-    """At least one of them keeps it."""
-    ENDING = "ending"
-    """The last of them is ending it."""
-    GONE = "gone"
-    """There are none any more."""
 
 
 class Share:

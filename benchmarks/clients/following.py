@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -169,6 +171,21 @@ def many_ours(host: str, port: int, number: int, *, modest: bool) -> None:
     asyncio.run(follow())
 
 
+async def together(
+    follow_one: Callable[[int, asyncio.Semaphore], Coroutine[object, object, None]], number: int
+) -> None:
+    """A task for each service, which releases the semaphore when it has its first answer."""
+    before, begun = resident(), time.monotonic()
+    up = asyncio.Semaphore(0)
+    tasks = [asyncio.create_task(follow_one(which, up)) for which in range(number)]
+    for _ in tasks:
+        await up.acquire()
+    took = time.monotonic() - begun
+    await asyncio.sleep(0.5)
+    began(took, before, number)
+    await asyncio.gather(*tasks)
+
+
 def many_raw(host: str, port: int, number: int, *, modest: bool) -> None:
     async def ask(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, which: int, index: str
@@ -188,15 +205,7 @@ def many_raw(host: str, port: int, number: int, *, modest: bool) -> None:
             told(json.loads(body)[0]["Service"]["Port"])
 
     async def follow() -> None:
-        before, begun = resident(), time.monotonic()
-        up = asyncio.Semaphore(0)
-        tasks = [asyncio.create_task(follow_one(which, up)) for which in range(number)]
-        for _ in tasks:
-            await up.acquire()
-        took = time.monotonic() - begun
-        await asyncio.sleep(0.5)
-        began(took, before, number)
-        await asyncio.gather(*tasks)
+        await together(follow_one, number)
 
     asyncio.run(follow())
 
@@ -216,15 +225,7 @@ def many_httpx(host: str, port: int, number: int, *, modest: bool) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with httpx.AsyncClient(base_url=f"http://{host}:{port}", limits=limits, timeout=90) as client:
             await client.get("/v1/status/leader")
-            before, begun = resident(), time.monotonic()
-            up = asyncio.Semaphore(0)
-            tasks = [asyncio.create_task(follow_one(client, which, up)) for which in range(number)]
-            for _ in tasks:
-                await up.acquire()
-            took = time.monotonic() - begun
-            await asyncio.sleep(0.5)
-            began(took, before, number)
-            await asyncio.gather(*tasks)
+            await together(partial(follow_one, client), number)
 
     asyncio.run(follow())
 

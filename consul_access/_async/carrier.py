@@ -132,6 +132,9 @@ class AsyncStream:
 
     __slots__ = ("__weakref__", "_busy", "_connection", "_reader")
 
+    is_whole = False
+    """Whether it has come to its end before it was handed on: here it is handed on with its headers."""
+
     def __init__(self, connection: _AsyncConnection, max_bytes: int, busy: set[_AsyncConnection]) -> None:
         self._connection = connection
         self._reader = StreamReader(max_bytes)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from consul_access._pairs.tasks import Flag, sleep
 from consul_access.errors import RequestRefused
-from consul_access.sharing import Rest, Share
+from consul_access.rules.handing_over import HandingOver
+from consul_access.sharing import Share
 
 if TYPE_CHECKING:
     from consul_access._async.place import AsyncPlace
@@ -78,18 +79,12 @@ class AsyncFellows:
         share = self._share
         if share is None or not self.go_on():
             return False
-        until = time.monotonic() + self._drain
-        longest = until + self._drain + self._stop_timeout
-        seen_ending = False
-        while True:
-            rest = share.rest()
-            if rest is Rest.GONE:
-                return seen_ending
-            seen_ending = seen_ending or rest is Rest.ENDING
-            limit = longest if rest is Rest.ENDING else until
-            left = limit - time.monotonic()
-            if left <= 0 or await hurry.wait(min(LOOKED_AFTER, left)):
+        course = HandingOver(time.monotonic(), self._drain, self._stop_timeout)
+        while (is_theirs := course.is_theirs(rest := share.rest(), time.monotonic())) is None:
+            left = max(0.0, course.limit(rest) - time.monotonic())
+            if await hurry.wait(min(LOOKED_AFTER, left)):
                 return True
+        return is_theirs
 
     def close(self) -> None:
         """This process has left, or ended it."""

@@ -103,7 +103,7 @@ class AsyncGateway(AsyncTransport):
             self._advise(broken.error)
             await self._suspect(target, broken.error)
             raise broken.error from broken.__cause__
-        if not getattr(stream, "is_whole", False):
+        if not stream.is_whole:
             self._headless = None
         if stream.status != 200:
             raise await self._refused(call, target, stream)

@@ -133,6 +133,9 @@ class Stream:
 
     __slots__ = ("__weakref__", "_busy", "_connection", "_reader")
 
+    is_whole = False
+    """Whether it has come to its end before it was handed on: here it is handed on with its headers."""
+
     def __init__(self, connection: _Connection, max_bytes: int, busy: set[_Connection]) -> None:
         self._connection = connection
         self._reader = StreamReader(max_bytes)

@@ -104,7 +104,7 @@ class Gateway(Transport):
             self._advise(broken.error)
             self._suspect(target, broken.error)
             raise broken.error from broken.__cause__
-        if not getattr(stream, "is_whole", False):
+        if not stream.is_whole:
             self._headless = None
         if stream.status != 200:
             raise self._refused(call, target, stream)

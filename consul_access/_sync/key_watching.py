@@ -21,7 +21,7 @@ from consul_access.errors import BadAnswer, ClientClosed, Compacted, ConsulAcces
 from consul_access.etcd import kv, texts
 from consul_access.etcd.watch import LineDecoder, Range, open_watch
 from consul_access.models.keys import EventKind, KeyEvent
-from consul_access.rules.key_watching import KeyWatchState, Then, Watching, WatchLine, reopening_pause
+from consul_access.rules.key_watching import KeyWatchState, Then, Watching, WatchLine, is_at_once, reopening_pause
 from consul_access.wire import Broken
 
 __all__ = ["KeyWatch"]
@@ -32,8 +32,6 @@ CATCH_UP_SECONDS = 1.0
 """What a watch has missed is sent within a tenth of that after it has begun (etcd's `syncWatchersLoop`)."""
 QUIET_SECONDS = 4.0
 """How long a stream may say nothing before its member is asked whether it is still there."""
-STEADY_SECONDS = 1.0
-"""A stream that has lasted for so long may be followed by another one at once; else there is a pause, which grows."""
 
 
 class KeyWatch:
@@ -278,13 +276,13 @@ class KeyWatch:
             self._become(KeyWatchState.CONNECTED)
 
     def _lose(self, opened: Opened, why: str, *, distrust: bool, at_once: bool = False) -> None:
-        lasted = 0.0 if self._unconfirmed else time.monotonic() - self._confirmed_at
+        lasted = None if self._unconfirmed else time.monotonic() - self._confirmed_at
         self._drop()
         if self._stop.is_set():
             return
         if distrust:
             self._gateway.distrust(opened.target)
-        self._broke(f"{opened.target}: {why}", again_at_once=at_once or lasted >= STEADY_SECONDS)
+        self._broke(f"{opened.target}: {why}", again_at_once=is_at_once(lasted, is_deliberate=at_once))
 
     def _broke(self, why: str, *, again_at_once: bool = False) -> None:
         log.log(logging.DEBUG if again_at_once else logging.INFO, "the watch will be opened again: %s", why)

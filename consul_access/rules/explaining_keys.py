@@ -15,7 +15,6 @@ from consul_access.errors import (
     PermissionDenied,
     TokenUnknown,
 )
-from consul_access.models.address import Address
 from consul_access.models.explanation import (
     AddressOrigin,
     AskedAgent,
@@ -32,10 +31,21 @@ from consul_access.models.status import CheckStatus, HealthPolicy
 from consul_access.rules.filtering import admits
 from consul_access.rules.seeing import similar_names, words
 from consul_access.rules.selecting import Selection
+from consul_access.rules.telling import (
+    GIVE_ADDRESS,
+    GIVE_PORT,
+    NO_PORT,
+    OTHER_OPTIONS,
+    grouped,
+    is_loopback,
+    lacking,
+    leads_home,
+    some,
+    weightless,
+)
 
 __all__ = ["HeldKey", "KeyFacts", "explain_keys"]
 
-_LOOPBACK: Final = ("127.", "::1", "localhost")
 _FAILURES: Final = (
     (NoLeader, FindingCode.NO_LEADER, "the members have no leader: look-ups fail, and leases cannot be kept alive"),
     ((ConnectFailed, ConnectionLost, DeadlineExceeded), FindingCode.AGENT_UNREACHABLE, "etcd does not answer"),
@@ -182,10 +192,9 @@ def _excluded(case: _Case, one: ServiceInstance) -> Iterator[str]:
 
 
 def _misfit(case: _Case, one: ServiceInstance) -> str:
-    missing = sorted(case.selection.tags - set(one.tags))
+    missing = lacking(sorted(case.selection.tags), one.tags)
     if missing:
-        has = ", ".join(map(repr, one.tags)) or "none"
-        return f"it lacks the tag {', '.join(map(repr, missing))}; it has {has}"
+        return missing
     key, value = min(case.selection.meta - one.meta.items())
     held = one.meta.get(key)
     return f"its meta has no {key!r}" if held is None else f"its meta {key!r} is {held!r}, not {value!r}"
@@ -267,8 +276,7 @@ def _of_instance(case: _Case, held: HeldKey, one: ServiceInstance) -> Iterator[F
 
     if not case.selection.fits(one):
         text = f"is left out by the look-up's own options: {_misfit(case, one)}"
-        remedy = "Ask without that option, or register the instance so that it fits."
-        yield say(FindingCode.EXCLUDED_BY_QUERY, Severity.ERROR, text, remedy)
+        yield say(FindingCode.EXCLUDED_BY_QUERY, Severity.ERROR, text, OTHER_OPTIONS)
     if one.status in _STATES:
         code, text, remedy = _STATES[one.status]
         is_in_the_way = not admits(case.selection.policy, one.standing)
@@ -278,33 +286,27 @@ def _of_instance(case: _Case, held: HeldKey, one: ServiceInstance) -> Iterator[F
         yield say(FindingCode.NO_LEASE, Severity.WARNING, text, "Delete it, if nobody looks after it by other means.")
     yield from (say(*told) for told in _place(one))
     if one.weight == 0 and one.status in {CheckStatus.PASSING, CheckStatus.WARNING}:
-        text = f"is {one.status} with weight 0: balancers choose it only when all weights are 0"
-        yield say(FindingCode.WEIGHT_ZERO, Severity.WARNING, text, "Register it with weights= above 0.")
+        remedy = "Register it with weights= above 0."
+        yield say(FindingCode.WEIGHT_ZERO, Severity.WARNING, weightless(one.status), remedy)
 
 
 def _place(one: ServiceInstance) -> Iterator[tuple[FindingCode, Severity, str, str]]:
-    give = "Register it with the address that callers can reach (address=)."
     if not one.host:
-        yield FindingCode.NO_ADDRESS, Severity.ERROR, "has no address that can be called", give
-    elif one.host.startswith(_LOOPBACK):
-        text = f"has registered {one.host}, which leads every caller to the caller's own machine"
-        yield FindingCode.LOOPBACK_ADDRESS, Severity.WARNING, text, give
+        yield FindingCode.NO_ADDRESS, Severity.ERROR, "has no address that can be called", GIVE_ADDRESS
+    elif is_loopback(one.host):
+        yield FindingCode.LOOPBACK_ADDRESS, Severity.WARNING, leads_home(one.host), GIVE_ADDRESS
     if not one.port:
-        text = "has registered no port: instances() gives it, search_service() and resolve() do not"
-        yield FindingCode.NO_PORT, Severity.ERROR, text, "Register it with its port."
+        yield FindingCode.NO_PORT, Severity.ERROR, NO_PORT, GIVE_PORT
 
 
 def _duplicates(case: _Case) -> Iterator[Finding]:
-    places: dict[tuple[str, Address], list[str]] = {}
-    for _, one in case.everything:
-        if one.is_callable:
-            places.setdefault((one.service, one.address), []).append(one.id)
-    for (_, address), ids in places.items():
-        if len(ids) > 1:
+    callable_ones = [one for _, one in case.everything if one.is_callable]
+    for (_, address), ones in grouped(callable_ones, lambda one: (one.service, one.address)).items():
+        if len(ones) > 1:
             yield Finding(
                 code=FindingCode.DUPLICATE_ADDRESS,
                 severity=Severity.WARNING,
-                text=f"{address} is registered {len(ids)} times, as {', '.join(ids[:5])}"
-                f"{' and others' if len(ids) > 5 else ''}: it gets as many shares of the calls",
+                text=f"{address} is registered {len(ones)} times, as {some(one.id for one in ones)}: it gets as many "
+                "shares of the calls",
                 remedy="Mostly ids that change at each start: give a fixed id=. Old keys end with their leases.",
             )

@@ -13,6 +13,7 @@ from consul_access.models.meta import Entries
 from consul_access.models.query import Query, policy_of
 from consul_access.models.status import HealthPolicy
 from consul_access.rules.seeing import Surroundings, hidden, with_outputs, words
+from consul_access.rules.telling import lacking
 
 __all__ = ["Case", "Facts", "known"]
 
@@ -132,10 +133,9 @@ class Case:
         """Why it does not fit them."""
         query = self.facts.query
         tags = query.get("tags", ())
-        missing = [tag for tag in ([tags] if isinstance(tags, str) else tags) if tag not in entry.service.tags]
+        missing = lacking([tags] if isinstance(tags, str) else tags, entry.service.tags)
         if missing:
-            has = ", ".join(map(repr, entry.service.tags)) or "none"
-            return f"it lacks the tag {', '.join(map(repr, missing))}; it has {has}"
+            return missing
         for key, value in query.get("meta", {}).items():
             held = entry.service.meta.get(key)
             if held is None:

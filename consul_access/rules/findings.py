@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from consul_access.errors import (
     ConnectFailed,
@@ -21,6 +21,17 @@ from consul_access.models.explanation import Finding, FindingCode, Severity
 from consul_access.models.status import CheckStatus, HealthPolicy
 from consul_access.rules.filtering import admits
 from consul_access.rules.seeing import excerpt, similar_names
+from consul_access.rules.telling import (
+    GIVE_ADDRESS,
+    GIVE_PORT,
+    NO_PORT,
+    OTHER_OPTIONS,
+    grouped,
+    is_loopback,
+    leads_home,
+    some,
+    weightless,
+)
 
 if TYPE_CHECKING:
     from consul_access.models.catalog import AgentService, Check, HealthEntry, Service
@@ -28,14 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["findings"]
 
-T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
-
 SERF: Final = "serfHealth"
 """The check by which the other agents say that an agent is alive."""
-SOME: Final = 5
-"""So many names are listed at most."""
-_LOOPBACK: Final = ("127.", "::1", "localhost")
 
 
 def findings(case: Case) -> Iterator[Finding]:
@@ -51,7 +56,7 @@ def findings(case: Case) -> Iterator[Finding]:
                 FindingCode.EXCLUDED_BY_QUERY,
                 Severity.ERROR,
                 f"{entry.service.id} is left out by the look-up's own options: {case.misfit(entry)}",
-                "Ask without that option, or register the instance so that it fits.",
+                OTHER_OPTIONS,
             )
         yield from _health(case, entry)
         yield from _place(entry)
@@ -84,7 +89,7 @@ def _way(case: Case) -> Iterator[Finding]:
     if case.facts.leader == "" and not any(isinstance(error, NoLeader) for error in failures):
         failures.append(NoLeader("the servers name no leader", operation="status.leader", address=case.facts.address))
     answers = not isinstance(case.facts.agent, ConnectFailed | ConnectionLost | DeadlineExceeded)
-    for (code, text), errors in _grouped(failures, lambda error: _failure(error, agent_answers=answers)).items():
+    for (code, text), errors in grouped(failures, lambda error: _failure(error, agent_answers=answers)).items():
         first = errors[0]
         operations = ", ".join(dict.fromkeys(error.operation for error in errors if error.operation))
         said = f"{first.address}: " if first.address else ""
@@ -169,7 +174,7 @@ def _unknown(case: Case) -> Finding:
     if similar:
         there = f"There is {' and '.join(map(repr, similar))}. "
     elif case.names:
-        there = f"There are {_some(sorted(case.names))}. "
+        there = f"There are {some(sorted(case.names))}. "
     return Finding(
         code=FindingCode.UNKNOWN_SERVICE,
         severity=Severity.ERROR,
@@ -332,22 +337,19 @@ def _is_in_the_way(policy: HealthPolicy, check: Check) -> bool:
 
 # --- where to call it -------------------------------------------------------------------------------------
 
-_GIVE_ADDRESS: Final = "Register it with the address that callers can reach (address=)."
-
 
 def _place(entry: HealthEntry) -> Iterator[Finding]:
     name, host = entry.service.id, entry.host
     if not host:
-        yield _of(entry, FindingCode.NO_ADDRESS, Severity.ERROR, _no_address(entry), _GIVE_ADDRESS)
+        yield _of(entry, FindingCode.NO_ADDRESS, Severity.ERROR, _no_address(entry), GIVE_ADDRESS)
     elif host != entry.service.address:
         text = f"{name} has registered no address, so callers get that of node {entry.node.name}: {host}"
-        yield _of(entry, FindingCode.ADDRESS_FROM_NODE, Severity.INFO, text, _GIVE_ADDRESS)
+        yield _of(entry, FindingCode.ADDRESS_FROM_NODE, Severity.INFO, text, GIVE_ADDRESS)
     if not entry.effective_port:
-        text = f"{name} has registered no port: instances() gives it, search_service() and resolve() do not"
-        yield _of(entry, FindingCode.NO_PORT, Severity.ERROR, text, "Register it with its port.")
-    if host.startswith(_LOOPBACK) and not entry.node.address.startswith(_LOOPBACK):
-        text = f"{name} has registered {host}, which leads every caller to the caller's own machine"
-        yield _of(entry, FindingCode.LOOPBACK_ADDRESS, Severity.WARNING, text, _GIVE_ADDRESS)
+        yield _of(entry, FindingCode.NO_PORT, Severity.ERROR, f"{name} {NO_PORT}", GIVE_PORT)
+    if is_loopback(host) and not is_loopback(entry.node.address):
+        text = f"{name} {leads_home(host)}"
+        yield _of(entry, FindingCode.LOOPBACK_ADDRESS, Severity.WARNING, text, GIVE_ADDRESS)
 
 
 def _no_address(entry: HealthEntry) -> str:
@@ -367,16 +369,16 @@ def _weight(case: Case, entry: HealthEntry) -> Iterator[Finding]:
             entry,
             FindingCode.WEIGHT_ZERO,
             Severity.WARNING if admits(case.policy, entry.standing) else Severity.INFO,
-            f"{flat.id} is {flat.status} with weight 0: balancers choose it only when all weights are 0",
+            f"{flat.id} {weightless(flat.status)}",
             "Register it with weights=Weights(passing=..., warning=...) above 0.",
         )
 
 
 def _duplicates(case: Case) -> Iterator[Finding]:
     asked = {id(entry) for entry in case.entries}
-    for (host, port), entries in _grouped(case.everything, lambda one: (one.host, one.effective_port)).items():
+    for (host, port), entries in grouped(case.everything, lambda one: (one.host, one.effective_port)).items():
         if host and port and len(entries) > 1 and any(id(entry) in asked for entry in entries):
-            names = _some(f"{entry.service.id} on {entry.node.name}" for entry in entries)
+            names = some(f"{entry.service.id} on {entry.node.name}" for entry in entries)
             yield Finding(
                 code=FindingCode.DUPLICATE_ADDRESS,
                 severity=Severity.WARNING,
@@ -384,25 +386,13 @@ def _duplicates(case: Case) -> Iterator[Finding]:
                 "the calls",
                 remedy="Mostly ids that change at each start: give a fixed id=, and deregister the old ones.",
             )
-    for service_id, entries in _grouped(case.entries, lambda one: one.service.id).items():
+    for service_id, entries in grouped(case.entries, lambda one: one.service.id).items():
         if len(entries) > 1:
             yield Finding(
                 code=FindingCode.DUPLICATE_ID,
                 severity=Severity.WARNING,
                 text=f"the id {service_id} is registered on several nodes: "
-                f"{_some(entry.node.name for entry in entries)}",
+                f"{some(entry.node.name for entry in entries)}",
                 remedy="If that is one process, it was registered at two agents: deregister it at the one it left.",
                 instance=service_id,
             )
-
-
-def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    groups: dict[K, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
-
-
-def _some(texts: Iterable[str]) -> str:
-    every = list(texts)
-    return ", ".join(every[:SOME]) + (f" and {len(every) - SOME} more" if len(every) > SOME else "")

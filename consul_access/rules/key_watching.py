@@ -14,8 +14,10 @@ from consul_access.errors import TokenUnknown, Unavailable
 from consul_access.models.keys import KeyEvent
 from consul_access.rules.retrying import Meaning
 
-__all__ = ["KeyWatchState", "Step", "Then", "WatchLine", "Watching", "reopening_pause"]
+__all__ = ["KeyWatchState", "Step", "Then", "WatchLine", "Watching", "is_at_once", "reopening_pause"]
 
+STEADY_SECONDS = 1.0
+"""A stream that has lasted for so long may be followed by another one at once; else there is a pause, which grows."""
 SHORT_OUTAGE = 30.0
 """Seconds for which a watch tries at least every second; later at least every 15 s."""
 
@@ -165,6 +167,16 @@ class Watching:
         if issubclass(meant.error, TokenUnknown):
             return Step(then=Then.RENEW, meaning=meant, text=text)
         return Step(then=Then.REOPEN if meant.error.retryable else Then.FAIL, meaning=meant, text=text)
+
+
+def is_at_once(lasted: float | None, *, is_deliberate: bool) -> bool:
+    """Whether a stream that has ended is followed by another one at once; else there is a pause, which grows.
+
+    Args:
+        lasted: seconds since it was confirmed; None when it never was.
+        is_deliberate: the member has ended it for a reason that says nothing against another one, such as a token.
+    """
+    return is_deliberate or (lasted is not None and lasted >= STEADY_SECONDS)
 
 
 def reopening_pause(failures: int, down_for: float, uniform: Callable[[float, float], float]) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consul_access.errors import NoLeader, PermissionDenied, TokenUnknown
 from consul_access.etcd.texts import meaning_of
 from consul_access.models.keys import EventKind, KeyEvent
-from consul_access.rules.key_watching import Then, Watching, WatchLine, reopening_pause
+from consul_access.rules.key_watching import STEADY_SECONDS, Then, Watching, WatchLine, is_at_once, reopening_pause
 
 # --- a server to watch, made of memory: a history, cut into lines as etcd may cut it ---------------------------
 
@@ -198,3 +198,15 @@ def test_pauses_stay_below_a_second_at_first_and_below_a_quarter_of_a_minute_for
 
 def test_the_first_attempt_waits_for_nothing():
     assert reopening_pause(0, 1e6, lambda low, high: high) == 0.0
+
+
+@pytest.mark.parametrize("lasted", [None, 0.0, 0.999 * STEADY_SECONDS])
+def test_a_stream_that_has_hardly_begun_is_not_followed_at_once_unless_it_was_ended_on_purpose(lasted):
+    assert not is_at_once(lasted, is_deliberate=False)
+    assert is_at_once(lasted, is_deliberate=True)
+
+
+@given(lasted=st.floats(0, 1e6), longer=st.floats(0, 1e6))
+def test_one_that_has_lasted_longer_is_never_followed_later(lasted, longer):
+    assert is_at_once(STEADY_SECONDS + lasted, is_deliberate=False)
+    assert is_at_once(lasted + longer, is_deliberate=False) >= is_at_once(lasted, is_deliberate=False)
