@@ -20,7 +20,7 @@ from benchmarks.laboratory.meetings import MEETINGS
 from benchmarks.laboratory.page import MARK, PAGE, RESULTS, beside, tables
 from benchmarks.laboratory.testing import tested
 from tests.faults.scenarios import SCENARIOS
-from tests.support.hangups import hear_hangups
+from tests.support.hearing import hear_signals
 from tools import servers
 
 
@@ -55,7 +55,7 @@ def main() -> int:
     options.add_argument("--write", action="store_true", help="put the results into docs/reliability.md")
     options.add_argument("--only", choices=["ours", "peers"], help="run the tests, or the meetings with others")
     given = options.parse_args()
-    hear_hangups()
+    hear_signals()
     names = chosen(given.scenarios)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ours": {}, "peers": {}}
     peers = {} if given.only == "ours" else met([name for name in MEETINGS if name in names])
