@@ -25,9 +25,9 @@ from tests.live.test_etcd_kubernetes import SETS, fill, value_of
 from tests.support.waiting import eventually
 
 SERVER = 20.0
+"""What a busy machine may need; a fraction of a second otherwise."""
 BACK = SERVER + 15.0
 """A watch that has been cut off for more than 30 s, as on a busy machine, tries again every 15 s."""
-"""What a busy machine may need; a fraction of a second otherwise."""
 NODE = "etcd-sync"
 EXPECTED = {
     "iiip-redis-core-default": {"10.244.0.5:6379", "10.244.1.6:6379", "10.244.1.7:6379"},
