@@ -412,7 +412,9 @@ def _kept_with_a_revoked_token(cluster, on_event):
     """
     while True:
         token = eventually(lambda: _token_for_orders(cluster.servers[0]), within=30, what="the servers make tokens")
-        eventually(lambda: cluster.agent.request("GET", "/v1/agent/services", token=token["SecretID"])[0] == 200)
+        eventually(
+            lambda token=token: cluster.agent.request("GET", "/v1/agent/services", token=token["SecretID"])[0] == 200
+        )
         cluster.servers[0].request("DELETE", f"/v1/acl/token/{token['AccessorID']}")
         with ConsulAccess(url=cluster.agent.url, token=token["SecretID"]) as access:
             keeper = access.registered("orders", "10.0.0.5", 8080, check=None, id="orders-1", on_event=on_event)
