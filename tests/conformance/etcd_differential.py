@@ -35,8 +35,6 @@ class EtcdPair:
     def __init__(self, real: EtcdServer, fake: FakeEtcdServer, again: str = "") -> None:
         self.release = real.release
         self.operations = 0
-        self.rewritten: set[int] = set()
-        """The revisions of transactions that deleted something and then wrote."""
         self._revision = self._compacted = 1
         self._marks = 0
         self._real = real
@@ -53,7 +51,8 @@ class EtcdPair:
         self._connection.close()
         if error is not None:
             done = "\n".join(self._history)
-            error.add_note(f"after {self.operations} operations, the last of which are\n{done}\nagain: {self._again}")
+            error.add_note(f"after {self.operations} operations, the last of which are\n{done}")
+            error.add_note(f"the real server says\n{self._real.log()[-3000:]}\nagain: {self._again}")
 
     def do(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Does the same to both, and compares; the answer."""
@@ -73,8 +72,6 @@ class EtcdPair:
         self._revision = int(really.get("header", {}).get("revision", self._revision))
         if path == COMPACTION and status == 200:
             self._compacted = max(body.get("revision", 0), 1)
-        if _rewrites(really):
-            self.rewritten.add(self._revision)
         return dict(really)
 
     def revision(self) -> int:
@@ -128,12 +125,6 @@ class EtcdPair:
 def _differences(real: _Listener, fake: _Listener) -> str:
     watches = sorted(watch for watch in real.told.keys() | fake.told.keys() if real.told[watch] != fake.told[watch])
     return "\n".join(f"watch {watch}\n  real: {real.told[watch]}\n  fake: {fake.told[watch]}" for watch in watches)
-
-
-def _rewrites(answer: dict[str, Any]) -> bool:
-    """Whether something was deleted, and something written after that."""
-    done = [next(iter(one)) for one in answer.get("responses", ())]
-    return "response_put" in done and "response_delete_range" in done[: len(done) - done[::-1].index("response_put")]
 
 
 class _Listener:
