@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 COMPACTION = "/v3/kv/compaction"
 KNOWN = 98
-"""The watch of all that is known: every key, from the last compaction on. It is told after the others of its stream."""
+"""The watch of all that is known: every key, from the last compaction on. The fake tells it after the others."""
 
 
 class EtcdPair:

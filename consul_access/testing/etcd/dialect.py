@@ -80,7 +80,7 @@ class Dialect:
     def keeps_last_deletions(self) -> bool:
         """A watch from the revision of a compaction on is told what was deleted at that revision.
 
-        From 3.4.34 and 3.5.16 on, and in all of 3.6 (etcd's "keep tombstone if revision == compactAtRev").
+        From 3.4.34 and 3.5.16 on, and in all from 3.6 on (etcd's change "keep tombstone if revision == compactAtRev").
         """
         return self.patch >= {4: 34, 5: 16}.get(self.minor, 0)
 
