@@ -218,7 +218,7 @@ class AsyncKeyWatch:
         """Reads on: what comes next, or whether the member is still there when nothing does."""
         try:
             data = await opened.stream.read(time.monotonic() + self._quiet)
-            lines = list(self._lines.feed(data))
+            lines = self._lines.feed(data)
         except TimeoutError:
             if not await self._gateway.is_alive(opened.target, self._quiet / 2):
                 await self._lose(opened, "the member says nothing any more", distrust=True)
