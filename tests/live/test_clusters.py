@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import time
+from functools import partial
 
 import pytest
 
@@ -410,13 +411,15 @@ def _kept_with_a_revoked_token(cluster, on_event):
 
     Now and then an agent asks the servers once more before it takes the registration: then it needs another token.
     """
+
+    def believes(token):
+        return cluster.agent.request("GET", "/v1/agent/services", token=token)[0] == 200
+
     while True:
-        token = eventually(lambda: _token_for_orders(cluster.servers[0]), within=30, what="the servers make tokens")
-        eventually(
-            lambda token=token: cluster.agent.request("GET", "/v1/agent/services", token=token["SecretID"])[0] == 200
-        )
-        cluster.servers[0].request("DELETE", f"/v1/acl/token/{token['AccessorID']}")
-        with ConsulAccess(url=cluster.agent.url, token=token["SecretID"]) as access:
+        made = eventually(lambda: _token_for_orders(cluster.servers[0]), within=30, what="the servers make tokens")
+        eventually(partial(believes, made["SecretID"]))
+        cluster.servers[0].request("DELETE", f"/v1/acl/token/{made['AccessorID']}")
+        with ConsulAccess(url=cluster.agent.url, token=made["SecretID"]) as access:
             keeper = access.registered("orders", "10.0.0.5", 8080, check=None, id="orders-1", on_event=on_event)
             try:
                 keeper.start()
