@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -292,8 +292,12 @@ class ConsulSettings(ClientSettings):
         )
 
 
-def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
+def ssl_context(settings: ClientSettings, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
     """The TLS context that the settings describe.
+
+    Args:
+        settings: what describes it.
+        protocols: what is offered to the server by ALPN, the preferred first.
 
     Raises:
         InvalidSettings: a file cannot be used; the text names it.
@@ -302,7 +306,7 @@ def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
