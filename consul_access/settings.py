@@ -131,7 +131,7 @@ class ClientSettings:
         max_answer_bytes: how long an answer may be, as sent and unpacked.
         max_connections: at most so many to one server; agents refuse more than 200 from one address.
         watch_connections: at most so many more for watches and resolvers, which wait at the agent. Further ones take
-            turns.
+            turns; over HTTP/2 each connection carries 200 of them.
         compress: whether to ask for gzip; by default only from other machines, since on the same one it costs time.
     """
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import socket
 import time
 from collections.abc import Callable
@@ -108,7 +107,7 @@ class WatchCarrier(AsyncCarrier):
 
     def attend(self, group: TaskGroup) -> None:
         """From now on connections are read in this group."""
-        self._group = group
+        self._group = group if speaks_http2() else None
 
     def places(self, target: Target) -> int:
         """How many requests may be under way; connections count one each until one has turned out to carry more."""
@@ -122,7 +121,7 @@ class WatchCarrier(AsyncCarrier):
             Broken: there is no complete answer within the limits.
             ClientClosed: after `close()`.
         """
-        if not request.target.tls or self._group is None or not speaks_http2():
+        if not request.target.tls or self._group is None:
             return await super().exchange(request, limits)
         bundle = self._bundles.setdefault(request.target, _Bundle())
         for _ in range(TRIES - 1):
@@ -188,8 +187,10 @@ class WatchCarrier(AsyncCarrier):
         bundle.lines.append(line)
         try:
             await line.ready(min(time.monotonic() + limits.connect, limits.deadline))
-        except TimeoutError as error:
+        except BaseException as error:
             line.close()
+            if not isinstance(error, TimeoutError):
+                raise
             silent = ConnectFailed(f"the server agreed on HTTP/2 and said nothing for {limits.connect:g} s")
             raise Broken(silent, sent=False) from error
 
@@ -253,7 +254,6 @@ class WatchTransport(AsyncTransport):
         return ssl_context(self.settings, ("h2", "http/1.1"))
 
 
-@functools.cache
 def speaks_http2() -> bool:
     """Whether what the extra `http2` names is installed."""
     try:

@@ -35,12 +35,12 @@ MOST_UNSENT = 1024 * 1024
 class _Asked:
     """A request under way, and whoever waits for its answer."""
 
-    __slots__ = ("_event", "arrived", "heard_at", "outcome", "sent_at")
+    __slots__ = ("_event", "arrived", "heard_at", "outcome")
 
     def __init__(self, arrived: Callable[[WireAnswer], None] | None) -> None:
         self.arrived = arrived
         self.outcome: WireAnswer | Exception | None = None
-        self.sent_at = self.heard_at = time.monotonic()
+        self.heard_at = time.monotonic()
         self._event = anyio.Event()
 
     def end(self, ending: Ending) -> None:
@@ -84,7 +84,6 @@ class Line:
         self._unsent = b""
         self._group = anyio.create_task_group()
         self._heard = Bell()
-        self._heard_at = time.monotonic()
         self._writable: anyio.Event | None = None
         self._flushes = self._drains = self._is_doubted = False
         watch_over(sock)
@@ -145,7 +144,7 @@ class Line:
                 if asked.is_late(limits):
                     self._receive()  # what has come while this process was busy with something else counts
                 if asked.is_late(limits):
-                    raise self._late(number, asked, limits)
+                    raise self._late(number, limits)
         finally:
             self._leave(number)
         if isinstance(asked.outcome, Exception):
@@ -164,12 +163,13 @@ class Line:
         """Reads until the end. It runs beside all else, and raises nothing."""
         try:
             async with self._group:
-                await self._read()
-                self._group.cancel_scope.cancel()
+                try:
+                    await self._read()
+                finally:
+                    self.close()  # from here on nothing may begin in the group
         except Exception:
             log.exception("a connection failed in a way that was not foreseen; there will be another one")
         finally:
-            self.close()
             with contextlib.suppress(OSError):  # a last word, such as what the server did wrong
                 self._sock.send(self._unsent + self._conversation.to_send())
             self._sock.close()
@@ -197,10 +197,10 @@ class Line:
             if needed is None:
                 self._end(self._lost(error))
             return needed
-        self._heard_at, self._is_doubted = time.monotonic(), False
+        now, self._is_doubted = time.monotonic(), False
         self._settle(self._conversation.feed(data))
         for number in self._conversation.heard & self._asked.keys():
-            self._asked[number].heard_at = self._heard_at
+            self._asked[number].heard_at = now
         return None
 
     def _settle(self, endings: list[Ending]) -> None:
@@ -219,9 +219,9 @@ class Line:
             return TlsError(f"the server ended the TLS connection ({error})")
         return ConnectionLost(f"the connection broke ({reason(error)})")
 
-    def _late(self, number: int, asked: _Asked, limits: Limits) -> Broken:
-        """What to tell who has waited in vain. If nobody has heard anything meanwhile, a sign of life is asked for."""
-        if self._heard_at <= asked.sent_at and not self._is_doubted and self.is_open:
+    def _late(self, number: int, limits: Limits) -> Broken:
+        """What to tell who has waited in vain; and the server has to give a sign of life."""
+        if not self._is_doubted and self.is_open:
             self._is_doubted = True
             self._group.start_soon(self._prove, limits.connect)
         late = DeadlineExceeded(silence(limits, has_begun=self._conversation.has_begun(number)))

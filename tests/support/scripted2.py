@@ -1,6 +1,7 @@
 """A registry that speaks HTTP/2 over TLS, well or badly: what it does with a request is a function of that.
 
-Each connection has one thread, which reads, calls `play`, and does what other threads have asked for (`later`).
+Whoever does not agree on HTTP/2 is answered over HTTP/1.1, by the same function. Each connection has one thread, which
+reads, calls `play`, and does what other threads have asked for (`later`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, PingReceived, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
-from hpack import HeaderTuple
+from h2.settings import SettingCodes, Settings
 
 BEAT = 0.005
 
@@ -32,7 +32,7 @@ BEAT = 0.005
 class Asked:
     """One request, and the means to answer it in the thread of its connection."""
 
-    def __init__(self, connection: Connection2, number: int, headers: Sequence[HeaderTuple]) -> None:
+    def __init__(self, connection: Connection1, number: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.connection = connection
         self.number = number
         self.raw = list(headers)
@@ -42,42 +42,85 @@ class Asked:
         self.moment = time.monotonic()
 
     def answer(self, body: bytes = b"[]", status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        self.begin(status, {"content-length": str(len(body)), **(headers or {})})
-        self.connection.machine.send_data(self.number, body, end_stream=True)
-
-    def begin(self, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        pairs = [(":status", str(status)), *(headers or {}).items()]
-        self.connection.machine.send_headers(self.number, pairs)
+        told = {"content-length": str(len(body)), **(headers or {})}
+        self.connection.answer(self.number, status, told, body)
 
     def listed(self, *entries: Mapping[str, Any], index: object = 10) -> None:
         body = json.dumps(entries, separators=(",", ":")).encode()
         self.answer(body, headers={"x-consul-index": str(index)})
 
-    def reset(self, code: ErrorCodes) -> None:
-        self.connection.machine.reset_stream(self.number, code)
 
+class Connection1:
+    """One connection of a client that speaks HTTP/1.1."""
 
-class Connection2:
-    """One connection of a client."""
+    protocol = "http/1.1"
 
-    def __init__(self, server: Server2, sock: ssl.SSLSocket, number: int) -> None:
+    def __init__(self, server: Server2, sock: ssl.SSLSocket) -> None:
         self.server = server
         self.sock = sock
-        self.number = number
-        self.machine = H2Connection(
-            H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=True)
-        )
-        self.machine.local_settings.max_concurrent_streams = server.at_once
         self.open: dict[int, Asked] = {}
-        self.resets: list[int] = []
-        self.most = 0
-        """So many requests were under way at once, at most."""
-        self.is_frozen = self.is_ended = False
+        self.is_ended = False
         self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._data = b""
 
     def later(self, task: Callable[[], None]) -> None:
         """Has something done in this connection's thread."""
         self._tasks.put(task)
+
+    def hang_up(self) -> None:
+        self.is_ended = True
+
+    def answer(self, number: int, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        lines = [f"HTTP/1.1 {status} Something", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        self.sock.sendall("\r\n".join(lines).encode() + body)
+
+    def serve(self) -> None:
+        self.sock.settimeout(BEAT)
+        while not self.is_ended and not self.server.ended.is_set():
+            while not self._tasks.empty():
+                self._tasks.get()()
+            self.server.beat(self)
+            with contextlib.suppress(TimeoutError):
+                self._read()
+
+    def _read(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError
+        self._data += data
+        if b"\r\n\r\n" not in self._data:
+            return
+        (first, *lines), self._data = self._data.split(b"\r\n"), b""
+        pairs = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines if line)]
+        asked = self.open[1] = Asked(self, 1, [(b":path", first.split()[1]), *pairs])
+        self.server.meet(asked)
+
+
+class Connection2(Connection1):
+    """One connection of a client that speaks HTTP/2."""
+
+    protocol = "h2"
+
+    def __init__(self, server: Server2, sock: ssl.SSLSocket) -> None:
+        super().__init__(server, sock)
+        self.machine = H2Connection(
+            H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=True)
+        )
+        allowed = {SettingCodes.MAX_CONCURRENT_STREAMS: server.at_once}
+        self.machine.local_settings = Settings(client=False, initial_values=allowed)
+        self.resets: list[int] = []
+        self.most = 0
+        """So many requests were under way at once, at most."""
+        self.is_frozen = False
+
+    def begin(self, number: int, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        self.machine.send_headers(number, [(":status", str(status)), *(headers or {}).items()])
+
+    def answer(self, number: int, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.begin(number, status, headers)
+        for start in range(0, len(body) or 1, 16_000):
+            self.machine.send_data(number, body[start : start + 16_000])
+        self.machine.end_stream(number)
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are, beside all rules."""
@@ -92,9 +135,6 @@ class Connection2:
         if data:
             self.sock.sendall(data)
 
-    def hang_up(self) -> None:
-        self.is_ended = True
-
     def serve(self) -> None:
         self.sock.settimeout(BEAT)
         self.machine.initiate_connection()
@@ -102,6 +142,7 @@ class Connection2:
         while not self.is_ended and not self.server.ended.is_set():
             while not self._tasks.empty():
                 self._tasks.get()()
+            self.server.beat(self)
             if self.is_frozen:
                 time.sleep(BEAT)
                 continue
@@ -155,7 +196,7 @@ class Server2:
         self.at_once = at_once
         self.leader = leader
         self.requests: list[Asked] = []
-        self.connections: list[Connection2] = []
+        self.connections: list[Connection1] = []
         self.pings = 0
         self.failures: list[BaseException] = []
         self.ended = threading.Event()
@@ -171,8 +212,14 @@ class Server2:
         self.url = f"https://127.0.0.1:{self.port}"
 
     @property
-    def live(self) -> list[Connection2]:
+    def live(self) -> list[Any]:
         return [connection for connection in self.connections if not connection.is_ended]
+
+    def agree_on(self, *protocols: str) -> None:
+        """From now on it speaks these; all that were connected have to come again."""
+        self._tls.set_alpn_protocols(list(protocols))
+        for connection in self.live:
+            connection.hang_up()
 
     @property
     def waiting(self) -> list[Asked]:
@@ -185,6 +232,9 @@ class Server2:
             self.done(asked, lambda: asked.answer(json.dumps(self.leader).encode()))
         else:
             self.play(asked)
+
+    def beat(self, connection: Connection1) -> None:
+        """Now and then, in the thread of each connection."""
 
     def done(self, asked: Asked, answer: Callable[[], None]) -> None:
         """Answers, if that is still wanted."""
@@ -228,7 +278,8 @@ class Server2:
             sock.close()
             return
         with secured:
-            connection = Connection2(self, secured, len(self.connections) + 1)
+            kind = Connection2 if secured.selected_alpn_protocol() == "h2" else Connection1
+            connection = kind(self, secured)
             self.connections.append(connection)
             try:
                 connection.serve()
@@ -257,19 +308,25 @@ class BlockingRegistry2(Server2):
         for connection in self.live:
             connection.later(lambda connection=connection: self._tell(connection))
 
-    def _tell(self, connection: Connection2) -> None:
+    def _tell(self, connection: Connection1) -> None:
         for asked in list(connection.open.values()):
             self._asked(asked)
 
+    def beat(self, connection: Connection1) -> None:
+        for asked in list(connection.open.values()):
+            wait = float(asked.query.get("wait", ["600000ms"])[0].removesuffix("ms")) / 1000
+            if time.monotonic() > asked.moment + wait:
+                self._answer(asked)
+
     def _asked(self, asked: Asked) -> None:
         if int(asked.query.get("index", ["0"])[0]) < self._index:
-            entries = [one for one in self._entries if one["Service"]["Service"] == asked.path.rpartition("/")[2]]
-            self.done(asked, lambda: asked.listed(*entries, index=self._index))
+            self._answer(asked)
+
+    def _answer(self, asked: Asked) -> None:
+        entries = [one for one in self._entries if one["Service"]["Service"] == asked.path.rpartition("/")[2]]
+        self.done(asked, lambda: asked.listed(*entries, index=self._index))
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
     """A frame of HTTP/2 (RFC 9113, 4.1)."""
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + number.to_bytes(4, "big") + payload
-
-
-__all__ = ["Asked", "BlockingRegistry2", "Connection2", "Server2", "SettingCodes", "frame"]
