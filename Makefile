@@ -61,7 +61,7 @@ soak: .venv/dev
 		$(BIN)/python -m pytest -q tests/faults/test_history.py -k minute
 
 faults: .venv/bench
-	$(BIN)/python benchmarks/faults.py --rounds 2 --write $(ONLY)
+	$(BIN)/python -m benchmarks.laboratory --rounds 2 --write $(ONLY)
 
 fuzz: .venv/fuzz/made
 	CONSUL_ACCESS_FUZZ=50 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py

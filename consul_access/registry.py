@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 from consul_access.models.address import Address
 from consul_access.models.instance import ServiceInstance
 from consul_access.models.progress import Progress
-from consul_access.models.snapshot import ServiceSnapshot
+from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
 from consul_access.models.status import HealthPolicy
 from consul_access.rules.balancing import Balancer
 from consul_access.rules.keeping import KeeperEvent, KeeperState
@@ -27,6 +27,7 @@ __all__ = [
     "AsyncRegistrationHandle",
     "AsyncRegistry",
     "AsyncResolverHandle",
+    "AsyncServicesWatchHandle",
     "AsyncSyncListing",
     "AsyncSyncSource",
     "AsyncWatchHandle",
@@ -34,6 +35,7 @@ __all__ = [
     "RegistrationHandle",
     "Registry",
     "ResolverHandle",
+    "ServicesWatchHandle",
     "SyncListing",
     "SyncSource",
     "WatchHandle",
@@ -81,6 +83,17 @@ class WatchHandle(Protocol):
     def __iter__(self) -> Self: ...
 
     def __next__(self) -> ServiceSnapshot: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class ServicesWatchHandle(Protocol):
+    """Snapshots of the names of all services, one whenever something has changed."""
+
+    def __iter__(self) -> Self: ...
+
+    def __next__(self) -> ServicesSnapshot: ...
 
     def close(self) -> None: ...
 
@@ -215,6 +228,8 @@ class Registry(Protocol):
         consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> WatchHandle: ...
 
+    def watch_services(self, *, raise_errors: bool = False) -> ServicesWatchHandle: ...
+
     def resolver(
         self,
         name: str,
@@ -277,6 +292,17 @@ class AsyncWatchHandle(Protocol):
     def __aiter__(self) -> Self: ...
 
     async def __anext__(self) -> ServiceSnapshot: ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class AsyncServicesWatchHandle(Protocol):
+    """Snapshots of the names of all services, one whenever something has changed."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> ServicesSnapshot: ...
 
     async def aclose(self) -> None: ...
 
@@ -410,6 +436,8 @@ class AsyncRegistry(Protocol):
         meta: Mapping[str, str] = ...,
         consistency: Literal["default", "stale", "consistent"] = ...,
     ) -> AsyncWatchHandle: ...
+
+    def watch_services(self, *, raise_errors: bool = False) -> AsyncServicesWatchHandle: ...
 
     def resolver(
         self,

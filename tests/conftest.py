@@ -21,7 +21,7 @@ from tests.support.certificates import Authority
 from tests.support.counting import Counting
 from tests.support.etcd import OLDER, RELEASES, EtcdCluster, EtcdServer
 from tests.support.faces import Face
-from tests.support.hangups import hear_hangups
+from tests.support.hearing import hear_signals
 from tests.support.scripted import ScriptedServer
 from tests.support.secrets import Plugin
 from tools.ports import free_ports
@@ -34,7 +34,7 @@ settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    hear_hangups()
+    hear_signals()
     config.pluginmanager.register(Plugin(), "secrets of consul-access")
     config.addinivalue_line("markers", "scenario(NAME=True): belongs to this one of tests/faults/scenarios.py")
 

@@ -39,25 +39,29 @@ class KeyInquiry:
 
     def run(self) -> Explanation:
         """Gathers and judges."""
-        status = self._status()
+        held = self._held()  # first, since the member that answered it is then asked how it is
+        address, status = self._status()
         facts = KeyFacts(
             asked=self._asked,
             query=self._query,
-            address=str(self._gateway.targets[0]),
+            address=address,
             prefix=self._settings.prefix,
             version="" if isinstance(status, ConsulAccessError) else status.version,
             has_leader=isinstance(status, ConsulAccessError) or status.leader is not None,
-            held=self._held(),
+            held=held,
         )
         return explain_keys(facts)
 
-    def _status(self) -> cluster.Status | ConsulAccessError:
+    def _status(self) -> tuple[str, cluster.Status | ConsulAccessError]:
+        """The member that answers and how it is, or the one that does not and why not."""
+        call = cluster.status()
         try:
-            return self._gateway.send(cluster.status(), once=True)
+            reply = self._gateway.reply(call, once=True)
+            return reply.address, call.read(reply)
         except ClientClosed:
             raise
         except ConsulAccessError as error:
-            return error
+            return error.address or str(self._gateway.targets[0]), error
 
     def _held(self) -> Sequence[HeldKey] | ConsulAccessError:
         first, end = kv.prefix_range(self._settings.prefix)

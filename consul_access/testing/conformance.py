@@ -316,6 +316,24 @@ class RegistryContract:
 
         teller.tell(story)
 
+    def test_a_watch_of_all_services_tells_which_came_and_went(self, teller: _Teller) -> None:
+        async def story() -> None:
+            async with teller.client() as access:
+                watch = access.watch_services()
+                known = dict((await anext(watch)).services)
+                assert "orders" not in known
+                handle = await access.register_service("orders", "10.0.0.5", 8080, tags=["a"], **teller.registration)
+                come = await anext(watch)
+                assert (come.added, come.removed, dict(come.services)) == (("orders",), (), known | {"orders": ["a"]})
+                await handle.deregister()
+                gone = await anext(watch)
+                assert (gone.added, gone.removed, dict(gone.services)) == ((), ("orders",), known)
+                await watch.aclose()
+                with pytest.raises(StopAsyncIteration):
+                    await anext(watch)
+
+        teller.tell(story)
+
     def test_a_closed_client_ends_watches_and_resolvers(self, teller: _Teller) -> None:
         async def story() -> None:
             async with teller.client() as access:
@@ -472,7 +490,7 @@ class _Teller:
 class _Awaited(AwaitedBase):
     """Something of the face for threads, with methods that can be awaited."""
 
-    _MAKING = frozenset({"registered", "resolver", "watch"})
+    _MAKING = frozenset({"registered", "resolver", "watch", "watch_services"})
     """What is not awaited on the other face either, and gives something with methods that are."""
 
     def __init__(self, inner: Any, *, plain: frozenset[str] = frozenset()) -> None:

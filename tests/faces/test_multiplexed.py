@@ -260,9 +260,10 @@ class TestWhereHttp2IsNotSpoken:
                         registry.agree_on(protocol)
                         registry.change(entry(number))
                         await face.eventually(lambda number=number: ids(orders.instances()) == [f"orders-{number}"])
-                        assert hub._exchanger.room == room
-                        await face.eventually(lambda: registry.live)
-                        assert {connection.protocol for connection in registry.live} == {protocol}
+                        await face.eventually(lambda room=room: hub._exchanger.room == room)
+                        await face.eventually(
+                            lambda protocol=protocol: {one.protocol for one in registry.live} == {protocol}
+                        )
 
         face.run(story)
 
@@ -566,7 +567,8 @@ async def test_hundreds_that_need_the_same_connection_hear_of_one_failure(certif
 @alone
 async def test_who_made_the_connection_may_leave_and_the_others_go_on(certificate, settings):
     with Server2(lambda asked: server.done(asked, asked.listed), certificate) as server:
-        server.greet = lambda connection: time.sleep(0.3)
+        gate = threading.Event()
+        server.greet = lambda connection: gate.wait(5)
         async with transport(settings(server)) as made, anyio.create_task_group() as group:
             first = anyio.CancelScope()
 
@@ -579,6 +581,7 @@ async def test_who_made_the_connection_may_leave_and_the_others_go_on(certificat
             group.start_soon(asked, made)
             await anyio.sleep(0.05)
             first.cancel()
+            gate.set()
         assert [one.path for one in server.requests] == ["/v1/health/service/orders"]
 
 

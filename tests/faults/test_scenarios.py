@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from benchmarks.faults import MARK, PAGE, RESULTS, tables
-from benchmarks.faults_meetings import MEETINGS
+from benchmarks.laboratory.meetings import MEETINGS
+from benchmarks.laboratory.page import MARK, PAGE, RESULTS, tables
 from tests.faults.comparing import Met, is_ahead
 from tests.faults.scenarios import ALONE, ROOT, SCENARIOS, functions, holders, named_in, scenarios_of
 

@@ -81,6 +81,16 @@ def test_an_explanation_says_why_a_service_is_found_or_not(face, etcd):
     face.run(story)
 
 
+def test_an_explanation_names_the_member_that_answered(face, etcd, free_port):
+    async def story() -> None:
+        async with face.etcd(endpoints=[f"127.0.0.1:{free_port}", etcd.address]) as client:
+            found = await client.explain("orders")
+            assert (found.agent.address, found.agent.version[:3]) == (etcd.address, etcd.release[:3])
+            assert found.found("unknown_service")
+
+    face.run(story)
+
+
 def test_an_etcd_that_is_away_or_refuses_is_a_finding(face, free_port, etcd_with_users):
     async def story() -> None:
         async with face.etcd("127.0.0.1", free_port, timeout=2.0) as client:

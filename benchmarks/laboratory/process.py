@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = HERE.parents[1]
 PATIENCE = 45.0
 
 
@@ -31,7 +31,7 @@ class Process:
     """A process that is one client.
 
     Args:
-        name: which one, as faults_peer.py calls it.
+        name: which one, as peer.py calls it.
         host: of the registry.
         port: of the registry.
         environ: what else is in its environment.
@@ -43,7 +43,7 @@ class Process:
     ) -> None:
         paths = [str(ROOT)] if name != "etcd3" else [str(ROOT / ".venv" / "protobuf-3"), str(ROOT)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("CONSUL_", "ETCD"))}
-        program = [sys.executable, "-W", "ignore", str(HERE / "faults_peer.py")]
+        program = [sys.executable, "-W", "ignore", str(HERE / "peer.py")]
         self.process = subprocess.Popen(
             [*program, name, host, str(port), json.dumps(options)],
             stdin=subprocess.PIPE,
