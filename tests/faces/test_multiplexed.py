@@ -96,7 +96,8 @@ class TestManyShareAConnection:
                     assert {(await anext(watch)).service for _ in names} == set(names)
                     while len(blocked(registry)) < len(names):
                         await anyio.sleep(0.01)
-                    assert len(registry.live) == connections
+                    # One more is made while a slow machine has a question wait for too long.
+                    assert connections <= len(registry.live) <= connections + 1
                     assert max(connection.most for connection in registry.live) <= min(at_once, 200)
                     registry.change(*(entry(2, name) for name in names))
                     changed = [await anext(watch) for _ in names]
@@ -390,6 +391,7 @@ class TestHostileServers:
 
     def test_an_endless_body_is_refused_on_its_own(self, face, certificate, settings):
         def flood(asked):
+            asked.connection.open.pop(asked.number)
             asked.connection.begin(asked.number)
             for _ in range(100):
                 asked.connection.machine.send_data(asked.number, b"x" * 100)
