@@ -77,7 +77,7 @@ class _Bundle:
     def tidy(self) -> None:
         """Something has ended: closed connections are forgotten, and superfluous ones closed."""
         self.lines = [line for line in self.lines if line.is_open]
-        idle = next((line for line in reversed(self.lines) if not line.busy), None)
+        idle = next((line for line in reversed(self.lines) if line.free and not line.busy), None)
         if idle is not None and sum(line.free for line in self.lines if line is not idle) >= ROOM:
             idle.close()
         self.bell.ring()
@@ -158,6 +158,8 @@ class WatchCarrier(AsyncCarrier):
             await attempt.ended.wait()
         if attempt.failure is not None:
             raise Broken(copy.copy(attempt.failure.error), sent=False) from attempt.failure.__cause__
+        if not attempt.ended.is_set():
+            raise Broken(PoolExhausted("no connection was made in the time to wait for one"), sent=False)
 
     async def _try(self, bundle: _Bundle, group: TaskGroup, target: Target, limits: Limits) -> None:
         attempt = bundle.attempt = _Attempt()

@@ -146,7 +146,7 @@ class Line:
                 if asked.is_late(limits):
                     raise self._late(number, limits)
         finally:
-            self._leave(number)
+            self._give_back(number)
         if isinstance(asked.outcome, Exception):
             raise asked.outcome
         return asked.outcome
@@ -201,6 +201,7 @@ class Line:
         self._settle(self._conversation.feed(data))
         for number in self._conversation.heard & self._asked.keys():
             self._asked[number].heard_at = now
+        self._leave_if_done()
         return None
 
     def _settle(self, endings: list[Ending]) -> None:
@@ -235,14 +236,17 @@ class Line:
         if not await self._heard.wait(rung, seconds):
             self._end(ConnectionLost(f"the connection is dead: not even a ping was answered within {seconds:g} s"))
 
-    def _leave(self, number: int) -> None:
+    def _give_back(self, number: int) -> None:
         """A place has come free; if its answer is still under way, that is no longer wanted."""
         if self._asked.pop(number, None) is not None:
             self._conversation.drop(number)
             self._flush_soon()
+        self._leave_if_done()
+        self._changed()
+
+    def _leave_if_done(self) -> None:
         if self._conversation.leaving and not self._asked:
             self.close()
-        self._changed()
 
     # --- what is sent -------------------------------------------------------------------------------------
 

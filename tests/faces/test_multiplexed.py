@@ -567,6 +567,41 @@ async def test_hundreds_that_need_the_same_connection_hear_of_one_failure(certif
 
 
 @alone
+async def test_whoever_waits_for_a_connection_waits_no_longer_than_for_one_of_the_pool(certificate, settings):
+    with Server2(lambda asked: None, certificate) as server:
+        gate = threading.Event()
+        server.greet = lambda connection: gate.wait(5)
+        async with transport(settings(server), connect=2, pool=0.3) as made, anyio.create_task_group() as group:
+            maker = anyio.CancelScope()
+
+            async def make():
+                with maker:
+                    await asked(made)
+
+            group.start_soon(make)
+            await anyio.sleep(0.1)
+            begun = time.monotonic()
+            with pytest.raises(PoolExhausted, match="no connection was made"):
+                await asked(made)
+            assert time.monotonic() - begun < 1.5
+            maker.cancel()
+            gate.set()
+
+
+@alone
+async def test_a_server_that_leaves_while_nothing_is_under_way_is_left(certificate, settings):
+    with Server2(lambda asked: server.done(asked, asked.listed), certificate) as server:
+        async with transport(settings(server)) as made:
+            assert await asked(made) == []
+            (connection,) = server.live
+            connection.later(lambda: connection.goaway(1))
+            while made._carries._lines():
+                await anyio.sleep(0.01)
+            assert await asked(made) == []
+        assert len(server.connections) == 2
+
+
+@alone
 async def test_who_made_the_connection_may_leave_and_the_others_go_on(certificate, settings):
     with Server2(lambda asked: server.done(asked, asked.listed), certificate) as server:
         gate = threading.Event()
