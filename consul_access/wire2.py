@@ -14,24 +14,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-)
-from h2.exceptions import StreamClosedError
-from h2.settings import SettingCodes, Settings
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
-
 from consul_access.call import Headers
 from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost, ConsulAccessError, InvalidInput
 from consul_access.wire import MAX_HEADER_BYTES, Broken, Request, Unprocessed, WireAnswer
+
+try:
+    from h2.config import H2Configuration
+    from h2.connection import H2Connection
+    from h2.errors import ErrorCodes
+    from h2.events import (
+        DataReceived,
+        Event,
+        RemoteSettingsChanged,
+        ResponseReceived,
+        StreamEnded,
+        StreamReset,
+    )
+    from h2.exceptions import StreamClosedError
+    from h2.settings import SettingCodes, Settings
+    from hpack import HeaderTuple, NeverIndexedHeaderTuple
+except ImportError as error:
+    raise ImportError("h2 is not installed: pip install 'consul-access[http2]'", name=error.name) from error
 
 __all__ = ["Conversation", "Ending"]
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
+import logging
 import socket
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from consul_access._live.line import Line
 
 __all__ = ["WatchCarrier", "WatchTransport"]
+
+log = logging.getLogger("consul_access")
 
 TRIES = 3
 """How often a request is sent that no server has looked at."""
@@ -107,7 +112,7 @@ class WatchCarrier(AsyncCarrier):
 
     def attend(self, group: TaskGroup) -> None:
         """From now on connections are read in this group."""
-        self._group = group if speaks_http2() else None
+        self._group = group
 
     def places(self, target: Target) -> int:
         """How many requests may be under way; connections count one each until one has turned out to carry more."""
@@ -121,13 +126,18 @@ class WatchCarrier(AsyncCarrier):
             Broken: there is no complete answer within the limits.
             ClientClosed: after `close()`.
         """
-        if not request.target.tls or self._group is None:
+        if not request.target.tls or self._group is None or not self._speaks_2:
             return await super().exchange(request, limits)
         bundle = self._bundles.setdefault(request.target, _Bundle())
         for _ in range(TRIES - 1):
             with contextlib.suppress(Unprocessed):
                 return await self._sent(bundle, self._group, request, limits)
         return await self._sent(bundle, self._group, request, limits)
+
+    @cached_property
+    def _speaks_2(self) -> bool:
+        """Asked once, and only for https: who follows services over plain HTTP loads nothing for it."""
+        return speaks_http2()
 
     async def _sent(self, bundle: _Bundle, group: TaskGroup, request: Request, limits: Limits) -> WireAnswer:
         while True:
@@ -259,7 +269,8 @@ class WatchTransport(AsyncTransport):
 def speaks_http2() -> bool:
     """Whether what the extra `http2` names is installed."""
     try:
-        import h2
-    except ImportError:
+        importlib.import_module("consul_access.wire2")
+    except ImportError as error:
+        log.debug("watches speak HTTP/1.1: %s", error)
         return False
-    return bool(h2)
+    return True

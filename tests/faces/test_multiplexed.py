@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -33,6 +35,8 @@ from consul_access._live import carrying
 from consul_access.consul import texts
 from tests.support.registry import entry
 from tests.support.scripted2 import BlockingRegistry2, Server2, frame
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def ids(found):
@@ -269,7 +273,8 @@ class TestWhereHttp2IsNotSpoken:
         face.run(story)
 
     def test_without_the_package_it_is_not_offered(self, face, certificate, settings, monkeypatch):
-        monkeypatch.setitem(sys.modules, "h2", None)
+        for name in ("h2.config", "consul_access.wire2", "consul_access._live.line"):
+            monkeypatch.setitem(sys.modules, name, None)
 
         async def story():
             with BlockingRegistry2(certificate, entry(1)) as registry:
@@ -278,6 +283,20 @@ class TestWhereHttp2IsNotSpoken:
             assert {connection.protocol for connection in registry.connections} == {"http/1.1"}
 
         face.run(story)
+
+    def test_over_plain_http_nothing_is_loaded_for_it(self):
+        program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.support.registry import BlockingRegistry, entry
+from consul_access import ConsulAccess
+with BlockingRegistry(entry(1)) as registry, ConsulAccess(url=registry.url) as access:
+    with access.resolver("orders") as orders:
+        assert orders.pick().id == "orders-1"
+print([name for name in ("h2", "hpack", "consul_access.wire2") if name in sys.modules])
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 class TestTlsContexts:
