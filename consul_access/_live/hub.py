@@ -380,9 +380,17 @@ class Hub:
             if trouble and not question.latest.is_stale:
                 question.doubt(trouble)
                 question.tell()
-            elif before and not trouble and not question.rule.is_failing and not question.guard.is_holding:
+            elif before and not trouble and question.rule.is_failing:
+                self._hasten(question)
+            elif before and not trouble and not question.guard.is_holding:
                 question.trust()
                 question.tell()
+
+    def _hasten(self, question: Question) -> None:
+        """After a long outage its pause is long, too; but now the agent answers."""
+        if not question.busy and question.refused_token is None:
+            question.rule.anew(time.monotonic())
+            self._put(question)
 
     def _look_for_a_new_token(self, now: float) -> None:
         if now - self._looked_at < TOKEN_LOOK:
