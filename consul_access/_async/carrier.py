@@ -20,8 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from consul_access._async.streams import connect, handshake, inlet, send_now, send_rest
-from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, watch_over
+from consul_access._async.streams import connect, handshake, inlet, send_rest
+from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, waits, watch_over
 from consul_access._pairs.tasks import Slots, resolve
 from consul_access.call import Headers
 from consul_access.errors import (
@@ -64,10 +64,11 @@ class _AsyncConnection:
         self.used = False
 
     async def exchange(self, request: Request, limits: Limits) -> WireAnswer:
-        await self.send(request, limits)
+        if rest := self.send(request):
+            await self.send_rest(rest, limits)
         reader = self.reader
         reader.expect(request.method)
-        take = reader.accept if request.arrived is None else partial(self._take, request.arrived)
+        take = reader.feed if request.arrived is None else partial(self._take, request.arrived)
         try:
             await self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
@@ -85,20 +86,28 @@ class _AsyncConnection:
 
     def _take(self, arrived: Callable[[WireAnswer], None], data: bytes) -> bool:
         reader = self.reader
-        if not data:
-            return reader.accept(data)
         complete = reader.feed(data)
-        if complete:
+        if complete and data:
             arrived(reader.answer(self.remote_ip))
         return complete
 
-    async def send(self, request: Request, limits: Limits) -> None:
-        """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
+    # While writing fails, the server has not got all of the request, so it cannot have acted on it.
+
+    def send(self, request: Request) -> bytes | None:
+        """Writes what there is room for at once, which is all of most requests; gives the rest, if there is any."""
         data = request.render()
         try:
-            sent = send_now(self.sock, data)
-            if sent < len(data):
-                await send_rest(self.sock, data, sent, min(time.monotonic() + limits.write, limits.deadline))
+            sent = self.sock.send(data)
+        except OSError as error:
+            if waits(error, writing=True) is None:
+                raise Broken(self.lost(error), sent=False, stale=self.used) from error
+            return data
+        return None if sent == len(data) else data[sent:]
+
+    async def send_rest(self, data: bytes, limits: Limits) -> None:
+        """Writes the rest as there comes to be room for it."""
+        try:
+            await send_rest(self.sock, data, min(time.monotonic() + limits.write, limits.deadline))
         except TimeoutError as error:
             raise Broken(DeadlineExceeded("the server did not take the request in time"), sent=False) from error
         except OSError as error:
@@ -159,7 +168,9 @@ class AsyncStream:
 
     async def begin(self, request: Request, limits: Limits) -> None:
         """Sends the request and waits for the headers."""
-        await self._connection.send(request, limits)
+        connection = self._connection
+        if rest := connection.send(request):
+            await connection.send_rest(rest, limits)
         self._reader.expect(request.method)
         until = min(time.monotonic() + limits.read, limits.deadline)
         try:
@@ -181,11 +192,11 @@ class AsyncStream:
         return reader.take()
 
     def _has_headers(self, data: bytes) -> bool:
-        self._reader.accept(data)
+        self._reader.feed(data)
         return self._reader.status > 0
 
     def _has_more(self, data: bytes) -> bool:
-        return self._reader.accept(data) or self._reader.has_more
+        return self._reader.feed(data) or self._reader.has_more
 
     async def _more(self, enough: Callable[[bytes], bool], until: float) -> None:
         """Takes what comes, until there is enough."""
@@ -295,7 +306,7 @@ class AsyncCarrier:
             ClientClosed: after `close()`, or when it is called meanwhile.
         """
         self._check_open()
-        pool = self._pool(request.target)
+        pool = self._pools.get(request.target) or self._pool(request.target)
         slots = pool.slots
         if not slots.acquire_now():
             await self._acquire(slots, limits)
@@ -380,8 +391,7 @@ class AsyncCarrier:
         self.close()
 
     def _pool(self, target: Target) -> _AsyncPool:
-        pool = self._pools.get(target)
-        return pool or self._pools.setdefault(target, _AsyncPool(self._max_connections))
+        return self._pools.setdefault(target, _AsyncPool(self._max_connections))
 
     def _check_open(self) -> None:
         if self._closed:
