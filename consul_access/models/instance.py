@@ -129,6 +129,8 @@ def _standing_schema() -> CoreSchema:
 
 
 class _Schemed(ABC):
+    """Has a schema of its own, also for models of Pydantic that it is part of."""
+
     __slots__ = ()
 
     @classmethod
