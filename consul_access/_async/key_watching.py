@@ -173,7 +173,7 @@ class AsyncKeyWatch:
             return
         try:
             await self._prepare()
-            starts = [(one, watch.resume_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
+            starts = [(one, watch.opens_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
             self._opened = await self._gateway.open(open_watch(starts, previous=self._previous))
         except ClientClosed:
             await self.aclose()

@@ -174,7 +174,7 @@ class KeyWatch:
             return
         try:
             self._prepare()
-            starts = [(one, watch.resume_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
+            starts = [(one, watch.opens_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
             self._opened = self._gateway.open(open_watch(starts, previous=self._previous))
         except ClientClosed:
             self.close()
