@@ -5,15 +5,26 @@ from __future__ import annotations
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from consul_access.call import Call, Repeat, Reply, json_body, read_json
 from consul_access.errors import BadAnswer
 from consul_access.models.keys import KeyMetadata, KeyValue
 
-__all__ = ["gateway_body", "gateway_call", "key_body", "key_value", "read_object", "revision_of"]
+__all__ = [
+    "MALFORMED",
+    "gateway_body",
+    "gateway_call",
+    "key_body",
+    "key_value",
+    "read_object",
+    "revision_of",
+]
 
 T = TypeVar("T")
+
+MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What reading an answer raises that is JSON, but not as it should be. JSON's `1e999` is infinite, which no int is."""
 
 
 def gateway_body(fields: Mapping[str, object]) -> bytes:
@@ -96,7 +107,7 @@ def read_object(read: Callable[[dict[str, Any]], T], reply: Reply) -> T:
         raise BadAnswer("the answer is no JSON object", status=reply.status, excerpt=reply.excerpt())
     try:
         return read(found)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadAnswer(
             f"the answer is not what this call is answered with ({type(error).__name__}: {error})",
             status=reply.status,

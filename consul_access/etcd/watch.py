@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from consul_access.call import Call, Reply
 from consul_access.errors import AnswerTooLarge, BadAnswer
-from consul_access.etcd.coding import gateway_body, key_value, revision_of
+from consul_access.etcd.coding import MALFORMED, gateway_body, key_value, revision_of
 from consul_access.etcd.texts import fault_of
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import WatchLine
@@ -95,7 +95,7 @@ def _line(text: bytes) -> WatchLine:
         if "error" in found and "result" not in found:
             return WatchLine(error=fault_of(found))
         return _result(found["result"])
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except MALFORMED as error:
         excerpt = text[:800].decode("utf-8", "replace")
         raise BadAnswer(f"a line of the watch cannot be read ({error})", excerpt=excerpt) from error
 
