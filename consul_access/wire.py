@@ -17,7 +17,17 @@ from consul_access.call import Headers
 from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost, ConsulAccessError
 from consul_access.models.address import Target
 
-__all__ = ["AnswerReader", "Broken", "Limits", "Request", "StreamReader", "WireAnswer", "unpack"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "AnswerReader",
+    "Broken",
+    "Limits",
+    "Request",
+    "StreamReader",
+    "Unprocessed",
+    "WireAnswer",
+    "unpack",
+]
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
@@ -129,6 +139,10 @@ class Broken(Exception):
         self.error = error
         self.sent = sent
         self.stale = stale
+
+
+class Unprocessed(Broken):
+    """The server says that it has not looked at the request: it may be sent again, at once, over another connection."""
 
 
 class AnswerReader:
