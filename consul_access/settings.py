@@ -11,20 +11,20 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, quote, urlsplit
 
-from pydantic import SecretStr
-
 from consul_access.errors import InvalidSettings
 from consul_access.models.address import Address, Target
-from consul_access.tokens import FileToken, NoToken, TokenArgument, TokenSource, token_source
+from consul_access.tokens import FileToken, NoToken, TokenArgument, TokenSource, is_secret, secret, token_source
 
 if TYPE_CHECKING:
     import ssl
+
+    from pydantic import SecretStr
 
 __all__ = [
     "FLAG_VALUES",
@@ -131,7 +131,7 @@ class ClientSettings:
         max_answer_bytes: how long an answer may be, as sent and unpacked.
         max_connections: at most so many to one server; agents refuse more than 200 from one address.
         watch_connections: at most so many more for watches and resolvers, which wait at the agent. Further ones take
-            turns.
+            turns; over HTTP/2 each connection carries 200 of them.
         compress: whether to ask for gzip; by default only from other machines, since on the same one it costs time.
     """
 
@@ -292,8 +292,12 @@ class ConsulSettings(ClientSettings):
         )
 
 
-def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
+def ssl_context(settings: ClientSettings, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
     """The TLS context that the settings describe.
+
+    Args:
+        settings: what describes it.
+        protocols: what is offered to the server by ALPN, the preferred first.
 
     Raises:
         InvalidSettings: a file cannot be used; the text names it.
@@ -302,7 +306,7 @@ def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -503,13 +507,13 @@ def _auth(given: tuple[str, str | SecretStr] | None, env: Environment) -> tuple[
         text = env.get("CONSUL_HTTP_AUTH")
         if text is None:
             return None
-        user, _, secret = text.partition(":")
+        user, _, word = text.partition(":")
     else:
         user, password = given
-        secret = password.get_secret_value() if isinstance(password, SecretStr) else password
-    if ":" in user or not (user + secret).isprintable():
+        word = password.get_secret_value() if is_secret(password) else password
+    if ":" in user or not (user + word).isprintable():
         raise InvalidSettings("the user of http_auth= holds a colon, or one of the two a control character")
-    return user, SecretStr(secret)
+    return user, secret(word)
 
 
 def _word(name: str, value: str | None) -> str | None:

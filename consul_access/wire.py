@@ -17,7 +17,17 @@ from consul_access.call import Headers
 from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost, ConsulAccessError
 from consul_access.models.address import Target
 
-__all__ = ["AnswerReader", "Broken", "Limits", "Request", "StreamReader", "WireAnswer", "unpack"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "AnswerReader",
+    "Broken",
+    "Limits",
+    "Request",
+    "StreamReader",
+    "Unprocessed",
+    "WireAnswer",
+    "unpack",
+]
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
@@ -67,6 +77,11 @@ class Request:
     repeated: bool = False
     arrived: Callable[[WireAnswer], None] | None = None
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether it is answered at once: whoever waits for news wants to be told as it arrives."""
+        return self.arrived is None
+
     def render(self) -> bytes:
         """Head and body in one piece, so that a request is one write."""
         line = f"{self.method} {self.target.prefix}{self.path} HTTP/1.1\r\n"
@@ -84,16 +99,16 @@ class WireAnswer:
         headers: as they came.
         body: as it came.
         reusable: whether the connection is good for another request.
-        remote_ip: the IP address of the other end, if it is known.
         packing: what the header `Content-Encoding` says; empty without one.
+        remote_ip: the IP address of the other end, if it is known.
     """
 
     status: int
     headers: Headers
     body: bytes
     reusable: bool
+    packing: bytes
     remote_ip: str | None = None
-    packing: bytes = b""
 
 
 @dataclass(slots=True)
@@ -129,6 +144,10 @@ class Broken(Exception):
         self.error = error
         self.sent = sent
         self.stale = stale
+
+
+class Unprocessed(Broken):
+    """The server says that it has not looked at the request: it may be sent again, at once, over another connection."""
 
 
 class AnswerReader:
@@ -232,8 +251,8 @@ class AnswerReader:
             Headers(self._headers),
             bytes(self._body),
             reusable,
-            remote_ip,
             self._known.get(b"content-encoding", b""),
+            remote_ip,
         )
 
     # What the parser calls. An exception in here would reach the caller in disguise, hence `_error`.

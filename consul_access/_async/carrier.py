@@ -39,12 +39,16 @@ from consul_access.wire import AnswerReader, Broken, Limits, Request, StreamRead
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AsyncCarrier", "AsyncStream"]
+__all__ = ["AsyncCarrier", "AsyncStream", "reason", "silence", "speaks_2"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
 TRUSTED_SECONDS = 0.5
 """How long it is believed, without a look, to be as good as when it was used last."""
+OFFERED_2 = (
+    "the server chose HTTP/2, which the given ssl_context= offers and only watches can speak: leave h2 out of its "
+    "set_alpn_protocols"
+)
 
 
 class _AsyncConnection:
@@ -68,7 +72,7 @@ class _AsyncConnection:
         try:
             await self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
-            raise Broken(DeadlineExceeded(_silence(reader, limits)), sent=True) from error
+            raise Broken(DeadlineExceeded(silence(limits, has_begun=reader.begun)), sent=True) from error
         except OSError as error:
             if tls_error(error) is not None:
                 raise self.tls_ended(error, has_answered=self.used or reader.begun) from error
@@ -119,7 +123,7 @@ class _AsyncConnection:
 
     def lost(self, error: OSError) -> ConnectionLost:
         """The error for a connection that broke."""
-        return ConnectionLost(f"the connection broke ({_reason(error)})")
+        return ConnectionLost(f"the connection broke ({reason(error)})")
 
     def interrupt(self) -> None:
         """Wakes whoever waits on this connection, from any thread."""
@@ -413,29 +417,41 @@ class AsyncCarrier:
             pool.drop_idle()
 
     async def _open(self, target: Target, limits: Limits) -> _AsyncConnection:
+        sock = await self._reach(target, limits)
+        if speaks_2(sock):
+            sock.close()
+            raise self._not_spoken(target)
+        return self._made(sock)
+
+    def _not_spoken(self, _target: Target) -> Exception:
+        """What to raise when HTTP/2 was agreed on."""
+        return Broken(TlsError(OFFERED_2), sent=False)
+
+    async def _reach(self, target: Target, limits: Limits) -> socket.socket:
+        """A connection, secured if it has to be."""
         deadline = min(time.monotonic() + limits.connect, limits.deadline)
         try:
             sock = await self._connect(target, deadline)
-            if target.tls:
-                sock = await self._secure(sock, target, deadline)
-            return self._made(sock)
+            return await self._secure(sock, target, deadline) if target.tls else sock
         except TimeoutError as error:
             raise Broken(ConnectFailed(f"no connection within {limits.connect:g} s"), sent=False) from error
         except socket.gaierror as error:
-            unknown = ConnectFailed(f"the name {target.address.host!r} cannot be looked up ({_reason(error)})")
+            unknown = ConnectFailed(f"the name {target.address.host!r} cannot be looked up ({reason(error)})")
             raise Broken(unknown, sent=False) from error
         except OSError as error:
             refused = tls_error(error)
             if refused is not None:
                 raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(refused)})"), sent=False) from error
-            raise Broken(ConnectFailed(f"no connection ({_reason(error)})"), sent=False) from error
+            raise Broken(ConnectFailed(f"no connection ({reason(error)})"), sent=False) from error
 
     def _made(self, sock: socket.socket) -> _AsyncConnection:
         """The connection; its other end may be gone before it could be asked for its address."""
         try:
             return _AsyncConnection(sock, generation=self._generation, max_bytes=self._max_bytes)
-        except BaseException:
+        except BaseException as error:
             sock.close()
+            if isinstance(error, OSError):
+                raise Broken(ConnectFailed(f"no connection ({reason(error)})"), sent=False) from error
             raise
 
     async def _connect(self, target: Target, deadline: float) -> socket.socket:
@@ -475,17 +491,21 @@ async def _places(target: Target, deadline: float) -> list[SocketAddress]:
     return numeric(host, port) or await resolve(host, port, deadline)
 
 
-def _silence(reader: AnswerReader, limits: Limits) -> str:
+def speaks_2(sock: socket.socket) -> bool:
+    """Whether the two sides have agreed on HTTP/2."""
+    chosen: Callable[[], str | None] | None = getattr(sock, "selected_alpn_protocol", None)
+    return chosen is not None and chosen() == "h2"
+
+
+def silence(limits: Limits, *, has_begun: bool) -> str:
+    """What to say when an answer did not come, or did not go on, within its limits."""
     if time.monotonic() >= limits.deadline:
-        return "the time for the whole call ran out " + (
-            "while the answer came" if reader.begun else "without an answer"
-        )
-    return f"silence for {limits.read:g} s " + (
-        "in the middle of the answer" if reader.begun else "instead of an answer"
-    )
+        return "the time for the whole call ran out " + ("while the answer came" if has_begun else "without an answer")
+    return f"silence for {limits.read:g} s " + ("in the middle of the answer" if has_begun else "instead of an answer")
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why the system refused something."""
     return error.strerror or str(error) or type(error).__name__
 
 

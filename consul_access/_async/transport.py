@@ -74,12 +74,7 @@ class AsyncTransport:
         self.settings = settings
         self.given = transport
         self._meaning = meaning
-        self._own = AsyncCarrier(
-            max_connections=settings.max_connections,
-            max_bytes=settings.max_answer_bytes,
-            tls=self._make_tls,
-            server_name=settings.tls_server_name,
-        )
+        self._own = self._new_carrier()
         self._foreign = None if transport is None else self._bridged(transport)
         self._stock: dict[bool, AsyncForeignCarrier] = {}
         self._failover = Failover(settings.targets)
@@ -88,6 +83,14 @@ class AsyncTransport:
         self._headers: dict[tuple[Target, bool], RequestHeaders] = {}
         self._trusted = hash(None)
         self._to_prepare = False
+
+    def _new_carrier(self) -> AsyncCarrier:
+        return AsyncCarrier(
+            max_connections=self.settings.max_connections,
+            max_bytes=self.settings.max_answer_bytes,
+            tls=self._make_tls,
+            server_name=self.settings.tls_server_name,
+        )
 
     async def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
