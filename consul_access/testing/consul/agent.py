@@ -59,7 +59,7 @@ class Agent:
             self._describe_node()
 
     def _begin(self) -> None:
-        self.local = LocalState()
+        self.local = LocalState(self.cluster.dialect)
         self.stuck_until = 0.0
         self.index = 1
         now = self.cluster.now

@@ -38,12 +38,16 @@ class Service:
     override: bool = False
     kind: str = ""
     native: bool = False
+    socket: str = ""
     created: int = 0
     modified: int = 0
 
     def same_as(self, other: Service) -> bool:
-        """Whether both say the same, whenever they said it."""
-        return replace(self, created=0, modified=0) == replace(other, created=0, modified=0)
+        """Whether both say the same, whenever they said it. At which socket they listen is not compared."""
+        return self._said() == other._said()
+
+    def _said(self) -> Service:
+        return replace(self, created=0, modified=0, socket="")
 
 
 @dataclass(slots=True)
@@ -98,8 +102,10 @@ class Node:
 class Catalog:
     """The servers' state. Names and ids are found in any case, as the servers find them."""
 
-    def __init__(self, datacenter: str = "dc1") -> None:
+    def __init__(self, datacenter: str = "dc1", *, notes_the_same: bool = True) -> None:
         self.datacenter = datacenter
+        self._notes_the_same = notes_the_same
+        """Whether being told of a check once more what is known already moves the index of all checks."""
         self.index = FIRST_INDEX - 1
         self.nodes: dict[str, Node] = {}
         self._tables: dict[str, int] = {}
@@ -152,9 +158,12 @@ class Catalog:
             if service is None:
                 raise CatalogFault("Missing service registration")
             new.service_name, new.service_tags = service.name, service.tags
+        is_same = held is not None and held.same_as(new)
+        if is_same and not self._notes_the_same:
+            return
         node.checks[check.id.lower()] = new
         new.written = self._tables["checks"] = self.index
-        if held is not None and held.same_as(new):
+        if is_same:
             return
         if new.service_id:
             self._tables[_index_of(new.service_name)] = self.index

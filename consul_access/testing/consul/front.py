@@ -30,6 +30,7 @@ __all__ = ["Front"]
 JSON: Final = ("Content-Type", "application/json")
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 HTML: Final = ("Content-Type", "text/html; charset=utf-8")
+_STREAM_ENDED: Final = "rpc error: code = Unavailable desc = error reading from server: EOF"
 VARY: Final = ("Vary", "Accept-Encoding")
 
 
@@ -61,7 +62,7 @@ class Front:
             return _moved(request, f"{path}/") if find_route(f"{path}/", self.agent.cluster.dialect)[0] else Answer(404)
         ask = Ask(request, path, rest, parse_query(query_text))
         outcome = self._routed(route, ask)
-        return outcome if isinstance(outcome, Waiting) else _packed(request, outcome)
+        return outcome if isinstance(outcome, Waiting) else self._packed(request, outcome)
 
     def resume(self, waiting: Waiting) -> Answer | None:
         """Looks again at a request that waits; None if it goes on waiting."""
@@ -73,7 +74,7 @@ class Front:
         waiting.seen = cluster.changes
         try:
             if self.agent.cut_off is not None:
-                raise Refused(500, "rpc error making call: EOF", meta=True)
+                raise Refused(500, _STREAM_ENDED if ask.is_streamed else "rpc error making call: EOF", meta=True)
             if ask.options.index:
                 self._refuse_without_leader(ask)
             told = waiting.again(self.agent, ask)
@@ -81,10 +82,10 @@ class Front:
                 return None
             answer = self._answered(ask, told)
         except Refused as refused:
-            answer = self._refusal(refused)
+            answer = self._refusal(ask, refused)
         except ServersAway as away:
-            answer = self._refusal(_no_leader(away))
-        return _packed(ask.request, answer)
+            answer = self._refusal(ask, _no_leader(away))
+        return self._packed(ask.request, answer)
 
     def interrupted(self, waiting: Waiting) -> Answer:
         """What a blocking query gets when its agent leaves in good order: nothing, and that with a 200."""
@@ -98,24 +99,31 @@ class Front:
         method = ask.request.method
         allowed = ",".join(("OPTIONS", *route.methods))
         if method == "OPTIONS":
-            return Answer(200, (("Allow", allowed), VARY))
+            return Answer(200, (("Allow", allowed), VARY, *self._policy_headers()))
         if method not in route.methods:
             text = f"method {method} not allowed".encode()
-            return Answer(405, (("Allow", allowed), VARY, TEXT), b"" if method == "HEAD" else text)
+            headers = (("Allow", allowed), VARY, TEXT, *self._policy_headers())
+            return Answer(405, headers, b"" if method == "HEAD" else text)
         try:
             self._refuse_early(route, ask)
             if not route.reads_servers and not ask.path.startswith("/v1/agent/"):
                 self._refuse_cut_off()
             if route.reads_servers:
                 ask.options = Options.parse(ask.query)
+                ask.is_streamed = self._is_streamed(ask)
                 self._refuse_datacenter(ask)
                 self._refuse_without_leader(ask)
             told = route.answer(self.agent, ask)
             return self._wait(route, ask, told) or self._answered(ask, told)
         except Refused as refused:
-            return self._refusal(refused)
+            return self._refusal(ask, refused)
         except ServersAway as away:
-            return self._refusal(_no_leader(away))
+            return self._refusal(ask, _no_leader(away))
+
+    def _is_streamed(self, ask: Ask) -> bool:
+        """Whether a view answers: not those who ask for the first time, nor for what is near."""
+        repeats = ask.options.index > 0 or ask.options.cached
+        return self.agent.cluster.dialect.streams and _is_by_service(ask) and repeats and not ask.first("near")
 
     def _refuse_early(self, route: Route, ask: Ask) -> None:
         if route.scoped:
@@ -139,7 +147,7 @@ class Front:
         away = cut_off or self.agent.cluster.away
         if away is None or (ask.options.stale and cut_off is None):
             return
-        if ask.options.cached and _cache_key(ask) in self._cached:
+        if (ask.options.cached or ask.is_streamed) and _cache_key(ask) in self._cached:
             return
         raise Refused(500, away, meta=True)
 
@@ -147,10 +155,18 @@ class Front:
         if not _unchanged(ask, told):
             return None
         cluster = self.agent.cluster
-        exactly = isinstance(told, Told) or (cluster.dialect.streams and ask.path.startswith("/v1/health/service/"))
+        exactly = isinstance(told, Told) or ask.is_streamed
         until = ask.wait_until(cluster.now, 0.0 if exactly else cluster.random.random())
         known = told.wakes if isinstance(told, Found) else None
         return Waiting(ask, route.answer, until, cluster.changes, known)
+
+    def _packed(self, request: Request, answer: Answer) -> Answer:
+        """The answer, packed for those who ask for that, refusals too."""
+        asks = "gzip" in request.headers.get("accept-encoding", "")
+        if not answer.body or not asks or not self.agent.cluster.dialect.packs(len(answer.body)):
+            return answer
+        headers = (*answer.headers, ("Content-Encoding", "gzip"))
+        return replace(answer, headers=headers, body=gzip.compress(answer.body, 1))
 
     # --- writing answers ----------------------------------------------------------------------------------
 
@@ -179,43 +195,47 @@ class Front:
     def _meta(self, ask: Ask, found: Found) -> list[tuple[str, str]]:
         cluster = self.agent.cluster
         headers = [("X-Consul-Index", str(max(found.index, 1)))]
-        known = cluster.away is None or cluster.stale_known or ask.options.cached
+        known = not ask.is_streamed and (cluster.away is None or cluster.stale_known or ask.options.cached)
         headers += [("X-Consul-Knownleader", "true" if known else "false"), ("X-Consul-Lastcontact", "0")]
         if found.shows_consistency:
             headers.append(("X-Consul-Effective-Consistency", ask.options.consistency))
-        if ask.options.cached and found.cacheable:
+        if found.cacheable and (ask.options.cached or ask.is_streamed):
             key = _cache_key(ask)
             hit = key in self._cached
             self._cached.add(key)
-            headers += [("X-Cache", "HIT"), ("Age", "0")] if hit else [("X-Cache", "MISS")]
+            if ask.options.cached:
+                headers += [("X-Cache", "HIT"), ("Age", "0")] if hit else [("X-Cache", "MISS")]
         if found.filtered and cluster.dialect.tells_filtered:
             headers.append(("X-Consul-Results-Filtered-By-ACLs", "true"))
         if cluster.dialect.tells_backend:
-            headers.append(("X-Consul-Query-Backend", "blocking-query"))
+            headers.append(("X-Consul-Query-Backend", "streaming" if ask.is_streamed else "blocking-query"))
         return headers
 
-    def _refusal(self, refused: Refused) -> Answer:
+    def _refusal(self, ask: Ask, refused: Refused) -> Answer:
         headers = [*refused.headers, VARY]
-        if refused.meta:
+        dialect = self.agent.cluster.dialect
+        reads_first = dialect.refuses_bare and _is_by_service(ask)
+        if reads_first and refused.found is not None:
+            headers += self._meta(ask, refused.found)
+        elif refused.meta and not reads_first:
             headers += [("X-Consul-Index", "1"), ("X-Consul-Knownleader", "false"), ("X-Consul-Lastcontact", "0")]
+            if dialect.tells_backend:
+                headers.append(("X-Consul-Query-Backend", "blocking-query"))
         body = refused.text.encode()
         if body:
             headers.append(TEXT)
         return Answer(refused.status, (*headers, *self._policy_headers()), body)
 
 
+def _is_by_service(ask: Ask) -> bool:
+    """Whether it asks for the instances of a service and their health."""
+    return ask.path.startswith(("/v1/health/service/", "/v1/health/connect/"))
+
+
 def _cache_key(ask: Ask) -> tuple[object, ...]:
     """What an agent's cache tells questions apart by; how near somebody wants to be is no part of it."""
     asked = (tuple(ask.query.get(name, ())) for name in ("tag", "node-meta", "filter", "dc"))
-    return (ask.path, ask.token, *asked)
-
-
-def _packed(request: Request, answer: Answer) -> Answer:
-    """The answer, packed for those who ask for that; agents pack refusals and the shortest texts too."""
-    if not answer.body or "gzip" not in request.headers.get("accept-encoding", ""):
-        return answer
-    headers = (*answer.headers, ("Content-Encoding", "gzip"))
-    return replace(answer, headers=headers, body=gzip.compress(answer.body, 1))
+    return (ask.path, ask.token, ask.is_streamed, *asked)
 
 
 def _no_leader(away: ServersAway) -> Refused:

@@ -294,6 +294,7 @@ def _service(given: dict[str, Any] | None) -> Service | None:
         _tagged(given.get("TaggedAddresses")),
         given.get("EnableTagOverride", False),
         given.get("Kind", ""),
+        socket=given.get("SocketPath", ""),
     )
 
 
