@@ -13,6 +13,7 @@ from consul_access.models.durations import go_duration
 from consul_access.testing.consul import golang
 from consul_access.testing.consul.access import Authorizer, RulesFault, parse_rules
 from consul_access.testing.consul.catalog import Catalog, Check, Node, Service
+from consul_access.testing.consul.dialect import Dialect
 from consul_access.testing.consul.definitions import Invalid, read_check, read_service
 from consul_access.testing.consul.dialect import Dialect
 from consul_access.testing.consul.exchange import parse_query
@@ -186,7 +187,7 @@ CHANGES = st.lists(
 
 @given(CHANGES)
 def test_whoever_looks_at_a_service_learns_of_every_change_by_a_higher_index(changes):
-    catalog = Catalog()
+    catalog = Catalog("dc1", Dialect.of("1.8"))
     for what, node, name in changes:
         before = {one: look(catalog, one) for one in ("a", "b")}
         change(catalog, what, node, name)

@@ -56,7 +56,7 @@ class Cluster:
             self._begin_access()
 
     def _empty(self, datacenter: str) -> Catalog:
-        return Catalog(datacenter, notes_the_same=self.dialect.notes_the_same)
+        return Catalog(datacenter, self.dialect)
 
     def new_id(self) -> str:
         """A new UUID, from the seed."""

@@ -23,14 +23,18 @@ from consul_access.testing.consul.exchange import (
     refuse_namespace,
     unquoted,
 )
-from consul_access.testing.consul.routes import Route, find_route
+from consul_access.testing.consul.routes import Endpoint, Route, find_route
 
 __all__ = ["Front"]
 
 JSON: Final = ("Content-Type", "application/json")
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 HTML: Final = ("Content-Type", "text/html; charset=utf-8")
-_STREAM_ENDED: Final = "rpc error: code = Unavailable desc = error reading from server: EOF"
+_STREAM_ENDED: Final = "rpc error: code = Unavailable desc = transport is closing"
+_NO_STREAM: Final = (
+    "rpc error: code = Unavailable desc = all SubConns are in TransientFailure, latest connection error: connection "
+    'error: desc = "transport: Error while dialing dial tcp {0}:0->{0}:8300: operation was canceled"'
+)
 VARY: Final = ("Vary", "Accept-Encoding")
 
 
@@ -111,6 +115,8 @@ class Front:
             if route.reads_servers:
                 ask.options = Options.parse(ask.query)
                 ask.is_streamed = self._is_streamed(ask)
+                if ask.is_streamed and self._is_elsewhere(ask):
+                    return self._waiting(ask, _nothing, None)
                 self._refuse_datacenter(ask)
                 self._refuse_without_leader(ask)
             told = route.answer(self.agent, ask)
@@ -133,8 +139,11 @@ class Front:
             if kind != "application/json":
                 raise Refused(415, "Unsupported Content-Type")
 
+    def _is_elsewhere(self, ask: Ask) -> bool:
+        return ask.first("dc") not in {"", self.agent.cluster.catalog.datacenter}
+
     def _refuse_datacenter(self, ask: Ask) -> None:
-        if ask.first("dc") not in {"", self.agent.cluster.catalog.datacenter}:
+        if self._is_elsewhere(ask):
             raise Refused(500, "No path to datacenter", meta=True)
 
     def _refuse_cut_off(self) -> None:
@@ -142,23 +151,31 @@ class Front:
             raise ServersAway(text)
 
     def _refuse_without_leader(self, ask: Ask) -> None:
-        """While there is no leader, only stale and cached answers are given; while there is no server, cached ones."""
+        """While there is no leader, only stale and cached answers are given; while there is no server, cached ones.
+
+        A view needs no leader, and goes on telling what it holds when there is no server.
+        """
         cut_off = self.agent.cut_off
         away = cut_off or self.agent.cluster.away
-        if away is None or (ask.options.stale and cut_off is None):
+        if away is None or ((ask.options.stale or ask.is_streamed) and cut_off is None):
             return
         if (ask.options.cached or ask.is_streamed) and _cache_key(ask) in self._cached:
             return
-        raise Refused(500, away, meta=True)
+        raise Refused(500, _NO_STREAM.format(self.agent.node.address) if ask.is_streamed else away, meta=True)
 
     def _wait(self, route: Route, ask: Ask, told: Told | Found) -> Waiting | None:
         if not _unchanged(ask, told):
             return None
+        if ask.is_streamed and self.agent.cut_off is not None:
+            raise Refused(500, _NO_STREAM.format(self.agent.node.address))
+        return self._waiting(ask, route.answer, told)
+
+    def _waiting(self, ask: Ask, answer: Endpoint, told: Told | Found | None) -> Waiting:
         cluster = self.agent.cluster
         exactly = isinstance(told, Told) or ask.is_streamed
         until = ask.wait_until(cluster.now, 0.0 if exactly else cluster.random.random())
-        known = told.wakes if isinstance(told, Found) else None
-        return Waiting(ask, route.answer, until, cluster.changes, known)
+        known = told.wakes if isinstance(told, Found) else None if told else ()
+        return Waiting(ask, answer, until, cluster.changes, known)
 
     def _packed(self, request: Request, answer: Answer) -> Answer:
         """The answer, packed for those who ask for that, refusals too."""
@@ -225,6 +242,12 @@ class Front:
         if body:
             headers.append(TEXT)
         return Answer(refused.status, (*headers, *self._policy_headers()), body)
+
+
+def _nothing(agent: Agent, ask: Ask) -> Found:
+    """What a view of a datacenter holds that nobody knows: it is waited for, and no refusal says so."""
+    del agent, ask
+    return Found([], 0, cacheable=True, wakes=())
 
 
 def _is_by_service(ask: Ask) -> bool:
