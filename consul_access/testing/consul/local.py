@@ -119,7 +119,7 @@ class LocalState:
         """What the servers have not been told to forget yet, with the tokens to say it with."""
         self.gone_checks: dict[str, str] = {}
         self.left_aliases: set[str] = set()
-        """Checks that stood for a node and are gone: agents of 1.8 stumble when they come back."""
+        """Checks that stood for a node and are gone: agents stumble when they come back."""
 
     # --- services -----------------------------------------------------------------------------------------
 
