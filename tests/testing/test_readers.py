@@ -13,7 +13,6 @@ from consul_access.models.durations import go_duration
 from consul_access.testing.consul import golang
 from consul_access.testing.consul.access import Authorizer, RulesFault, parse_rules
 from consul_access.testing.consul.catalog import Catalog, Check, Node, Service
-from consul_access.testing.consul.dialect import Dialect
 from consul_access.testing.consul.definitions import Invalid, read_check, read_service
 from consul_access.testing.consul.dialect import Dialect
 from consul_access.testing.consul.exchange import parse_query
