@@ -54,7 +54,8 @@ chart: .venv/dev
 	HELM_BIN="$$($(BIN)/python tools/helm.py)" CONSUL_CHART="$(abspath $(CONSUL_CHART))" $(BIN)/python -m pytest -q tests/deploy/test_chart.py
 
 soak: .venv/dev
-	CONSUL_ACCESS_SOAK=50000 $(BIN)/python -m pytest -q tests/conformance/test_differential.py tests/conformance/test_etcd_differential.py
+	CONSUL_ACCESS_SOAK=50000 CONSUL_ACCESS_SOAK_SEED=$(SEED) \
+		$(BIN)/python -m pytest -q tests/conformance/test_differential.py tests/conformance/test_etcd_differential.py
 	CONSUL_ACCESS_SOAK_SECONDS=$(or $(SECONDS),3600) CONSUL_ACCESS_SOAK_SEED=$(SEED) \
 		$(BIN)/python -m pytest -q tests/faults/test_soak.py -k "hour or bounds or purpose"
 	CONSUL_ACCESS_SOAK_SECONDS=60 CONSUL_ACCESS_SOAK_SEED=$(SEED) \

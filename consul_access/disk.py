@@ -86,11 +86,12 @@ class Shelf:
             if content["format"] != FORMAT or content["service"] != self._service:
                 raise ValueError("it is of another service or format")
             answered = float(content["answered"])
+            since = datetime.fromtimestamp(answered, UTC)
             instances = tuple(_unpacked(packed) for packed in content["instances"])
             index = content["index"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
             log.warning("the list of %r in %s cannot be used: %s", self._service, self.path, error)
             return None
         age = max(0.0, self._clocks.wall() - answered)
@@ -101,7 +102,7 @@ class Shelf:
             index=index if isinstance(index, int) else None,
             age=age,
             source="disk",
-            stale_since=datetime.fromtimestamp(answered, UTC),
+            stale_since=since,
             answered_at=moment,
             stale_at=moment,
         )

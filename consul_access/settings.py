@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -131,7 +131,7 @@ class ClientSettings:
         max_answer_bytes: how long an answer may be, as sent and unpacked.
         max_connections: at most so many to one server; agents refuse more than 200 from one address.
         watch_connections: at most so many more for watches and resolvers, which wait at the agent. Further ones take
-            turns.
+            turns; over HTTP/2 each connection carries 200 of them.
         compress: whether to ask for gzip; by default only from other machines, since on the same one it costs time.
     """
 
@@ -292,8 +292,12 @@ class ConsulSettings(ClientSettings):
         )
 
 
-def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
+def ssl_context(settings: ClientSettings, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
     """The TLS context that the settings describe.
+
+    Args:
+        settings: what describes it.
+        protocols: what is offered to the server by ALPN, the preferred first.
 
     Raises:
         InvalidSettings: a file cannot be used; the text names it.
@@ -302,7 +306,7 @@ def ssl_context(settings: ClientSettings) -> ssl.SSLContext:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -17,7 +17,17 @@ from consul_access.call import Headers
 from consul_access.errors import AnswerTooLarge, BadAnswer, ConnectionLost, ConsulAccessError
 from consul_access.models.address import Target
 
-__all__ = ["AnswerReader", "Broken", "Limits", "Request", "StreamReader", "WireAnswer", "unpack"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "AnswerReader",
+    "Broken",
+    "Limits",
+    "Request",
+    "StreamReader",
+    "Unprocessed",
+    "WireAnswer",
+    "unpack",
+]
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 _BODILESS: Final = frozenset({204, 304})
@@ -77,13 +87,23 @@ class Request:
 
 @dataclass(slots=True)
 class WireAnswer:
-    """An answer as it came over the wire, still packed."""
+    """An answer as it came over the wire, still packed.
+
+    Args:
+        status: the HTTP status.
+        headers: as they came.
+        body: as it came.
+        reusable: whether the connection is good for another request.
+        remote_ip: the IP address of the other end, if it is known.
+        packing: what the header `Content-Encoding` says; empty without one.
+    """
 
     status: int
     headers: Headers
     body: bytes
     reusable: bool
     remote_ip: str | None = None
+    packing: bytes = b""
 
 
 @dataclass(slots=True)
@@ -121,6 +141,10 @@ class Broken(Exception):
         self.stale = stale
 
 
+class Unprocessed(Broken):
+    """The server says that it has not looked at the request: it may be sent again, at once, over another connection."""
+
+
 class AnswerReader:
     """Reads the answers of one connection, one after the other.
 
@@ -136,6 +160,7 @@ class AnswerReader:
         "_headers",
         "_headers_done",
         "_keep_alive",
+        "_known",
         "_limit",
         "_method",
         "_parser",
@@ -155,6 +180,7 @@ class AnswerReader:
         """Makes ready for the answer to a request of this method."""
         self._method = method
         self._headers: list[tuple[bytes, bytes]] = []
+        self._known: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self._status = self._size = self._pieces = self._fed = 0
         self._headers_done = self._complete = False
@@ -167,12 +193,16 @@ class AnswerReader:
         return self._fed > 0
 
     def feed(self, data: bytes) -> bool:
-        """Takes the next bytes; true once the answer is complete.
+        """Takes the next bytes, or with none of them the end of the connection; true once the answer is complete.
 
         Raises:
+            ConnectionLost: the end came before that of the answer.
             BadAnswer: this is not HTTP/1.1.
             AnswerTooLarge: the headers (or what comes after the last chunk) exceed 64 KiB, or the body its limit.
         """
+        if not data:
+            self.feed_eof()
+            return True
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
@@ -191,17 +221,6 @@ class AnswerReader:
     def _frame(self) -> int:
         """How many bytes came that are not the body's: headers, trailers, whatever chunks carry beside it."""
         return self._fed - self._size - _CHUNK_FRAME * self._pieces
-
-    def accept(self, data: bytes) -> bool:
-        """Takes the next bytes, or with none of them the end of the connection; true once the answer is complete.
-
-        Raises:
-            ConsulAccessError: as `feed` and `feed_eof` do.
-        """
-        if data:
-            return self.feed(data)
-        self.feed_eof()
-        return True
 
     def feed_eof(self) -> None:
         """Takes the end of the connection, which ends an answer that states no length.
@@ -223,11 +242,12 @@ class AnswerReader:
         """The complete answer."""
         reusable = self._keep_alive and not self._surplus and not self._until_eof
         return WireAnswer(
-            status=self._status,
-            headers=Headers(self._headers),
-            body=bytes(self._body),
-            reusable=reusable,
-            remote_ip=remote_ip,
+            self._status,
+            Headers(self._headers),
+            bytes(self._body),
+            reusable,
+            remote_ip,
+            self._known.get(b"content-encoding", b""),
         )
 
     # What the parser calls. An exception in here would reach the caller in disguise, hence `_error`.
@@ -239,6 +259,7 @@ class AnswerReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headers_done:  # trailers are none of the headers
             self._headers.append((name, value))
+            self._known.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         if self._complete:
@@ -247,13 +268,13 @@ class AnswerReader:
         if status < 200:
             return
         self._headers_done, self._status = True, status  # by the end, the parser may be reading something else
-        length = _value(self._headers, b"content-length")
+        length = self._known.get(b"content-length")
         if self._method == "HEAD":
             self._complete = True
         elif length is not None:
             if length.isdigit() and int(length) > self._limit:
                 self._refuse()
-        elif status not in _BODILESS and _value(self._headers, b"transfer-encoding") is None:
+        elif status not in _BODILESS and b"transfer-encoding" not in self._known:
             self._until_eof = True
 
     def on_body(self, data: bytes) -> None:
@@ -280,6 +301,7 @@ class AnswerReader:
             return
         if not self._headers_done:  # 100 Continue and its kin: the answer proper is still to come
             self._headers.clear()
+            self._known.clear()
             return
         self._complete = True
         self._keep_alive = self._parser.should_keep_alive()  # the parser knows it at this moment only
@@ -349,9 +371,10 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
         AnswerTooLarge: it unpacks to more (a zip bomb stops here, at the limit).
         BadAnswer: it is damaged, or packed in a way that was not asked for.
     """
-    packed = _value(answer.headers.raw, b"content-encoding")
-    encoding = "" if packed is None else packed.decode("latin-1").strip().lower()
-    if encoding in {"", "identity"} or not answer.body:
+    if not answer.packing or not answer.body:
+        return answer.body
+    encoding = answer.packing.decode("latin-1").strip().lower()
+    if encoding in {"", "identity"}:
         return answer.body
     if encoding not in {"gzip", "x-gzip"}:
         raise BadAnswer(f"the answer is packed as {encoding!r}, which was not asked for", status=answer.status)
@@ -381,15 +404,6 @@ def _gunzip(data: bytes, limit: int) -> bytes:
     if not member.eof:
         raise zlib.error("it ends too early")
     return b"".join(pieces)
-
-
-def _value(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
-    """One header's value, without making a mapping of all of them: most answers are asked for two or three."""
-    size = len(wanted)
-    for name, value in headers:
-        if len(name) == size and name.lower() == wanted:
-            return value
-    return None
 
 
 def _excerpt(data: bytes) -> str:

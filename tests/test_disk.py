@@ -85,8 +85,16 @@ def test_nothing_was_kept(tmp_path, caplog):
     assert not caplog.records
 
 
+def answered(when: str) -> str:
+    return f'{{"format": 1, "service": "orders", "answered": {when}, "index": 1, "instances": []}}'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 1, "service": "payments", "answered": 1}']
+    "text",
+    [
+        *("", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 1, "service": "payments", "answered": 1}'),
+        *(answered("1e999"), answered("-1e999"), answered("NaN"), answered("1e15")),
+    ],
 )
 def test_what_cannot_be_understood_is_left_alone(tmp_path, caplog, text):
     kept = shelf(tmp_path)

@@ -57,6 +57,7 @@ def _target(what: str, mine: str, theirs: str, target: float) -> Claim:
 
 
 CLAIMS = (
+    _target("16 callers: ours-async / py-consul", "ours-async", "py-consul", 5),
     _target("16 callers: ours / py-consul", "ours", "py-consul", 5),
     _target("16 callers: ours-async / py-consul's async client", "ours-async", "py-consul-async", 1.4),
     _target("16 callers: ours-async / httpx.AsyncClient", "ours-async", "httpx-async", 7),

@@ -131,7 +131,7 @@ def _run(command: list[str], what: str, folder: Path = ROOT) -> None:
         raise Missing(f"{what} cannot be had: {' '.join(command)}\n{done.stdout[-500:]}{done.stderr[-1500:]}")
 
 
-OURS = Python("ours", ("-e", "."))
+OURS = Python("ours", ("-e", ".[http2]"))
 PY_CONSUL = Python("py-consul", ("py-consul==1.8.0", "aiohttp>=3.10"))
 
 ENVIRONMENTS: Mapping[str, Environment] = {

@@ -8,6 +8,7 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from benchmarks.common.environments import ENVIRONMENTS, OURS, ROOT, Python, environment
 
@@ -71,7 +72,9 @@ class Following:
 
 
 @contextlib.contextmanager
-def followed(name: str, port: int, number: int = 0, *, modest: bool = False) -> Iterator[Following]:
+def followed(
+    name: str, port: int, number: int = 0, *, modest: bool = False, trust: Path | None = None
+) -> Iterator[Following]:
     """Starts a client at that agent.
 
     Args:
@@ -79,13 +82,15 @@ def followed(name: str, port: int, number: int = 0, *, modest: bool = False) -> 
         port: the agent's.
         number: how many services, s0 and so on; the one called "followed" by default.
         modest: with the client's own limits, instead of a connection for each.
+        trust: a file of certificates; with it the port speaks https.
     """
     place = ENVIRONMENTS.get(name.partition(",")[0], OURS)
     assert isinstance(place, Python)
     command = place.command(
         "-m", "benchmarks.clients.following", name, "127.0.0.1", str(port), str(number), str(int(modest))
     )
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), cwd=ROOT) as process:
+    secured = {} if trust is None else {"CONSUL_HTTP_SSL": "true", "CONSUL_CACERT": str(trust)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**environment(), **secured}, cwd=ROOT) as process:
         try:
             yield Following(process)
         finally:

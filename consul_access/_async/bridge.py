@@ -100,7 +100,8 @@ class AsyncForeignCarrier:
             body = await self._body(response, limits)
         finally:
             await response.aclose()
-        return WireAnswer(response.status_code, Headers(response.headers.raw), body, reusable=True)
+        packing = response.headers.get("Content-Encoding", "").encode("latin-1")
+        return WireAnswer(response.status_code, Headers(response.headers.raw), body, reusable=True, packing=packing)
 
     async def _body(self, response: httpx.Response, limits: Limits) -> bytes:
         if not hasattr(response.stream, "__aiter__"):

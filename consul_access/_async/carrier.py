@@ -20,8 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from consul_access._async.streams import connect, handshake, inlet, send_now, send_rest
-from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, watch_over
+from consul_access._async.streams import connect, handshake, inlet, send_rest
+from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, waits, watch_over
 from consul_access._pairs.tasks import Slots, resolve
 from consul_access.call import Headers
 from consul_access.errors import (
@@ -39,12 +39,16 @@ from consul_access.wire import AnswerReader, Broken, Limits, Request, StreamRead
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AsyncCarrier", "AsyncStream"]
+__all__ = ["AsyncCarrier", "AsyncStream", "reason", "silence", "speaks_2"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
 TRUSTED_SECONDS = 0.5
 """How long it is believed, without a look, to be as good as when it was used last."""
+OFFERED_2 = (
+    "the server chose HTTP/2, which the given ssl_context= offers and only watches can speak: leave h2 out of its "
+    "set_alpn_protocols"
+)
 
 
 class _AsyncConnection:
@@ -60,14 +64,15 @@ class _AsyncConnection:
         self.used = False
 
     async def exchange(self, request: Request, limits: Limits) -> WireAnswer:
-        await self.send(request, limits)
+        if rest := self.send(request):
+            await self.send_rest(rest, limits)
         reader = self.reader
         reader.expect(request.method)
-        take = reader.accept if request.arrived is None else partial(self._take, request.arrived)
+        take = reader.feed if request.arrived is None else partial(self._take, request.arrived)
         try:
             await self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
-            raise Broken(DeadlineExceeded(_silence(reader, limits)), sent=True) from error
+            raise Broken(DeadlineExceeded(silence(limits, has_begun=reader.begun)), sent=True) from error
         except OSError as error:
             if tls_error(error) is not None:
                 raise self.tls_ended(error, has_answered=self.used or reader.begun) from error
@@ -81,20 +86,28 @@ class _AsyncConnection:
 
     def _take(self, arrived: Callable[[WireAnswer], None], data: bytes) -> bool:
         reader = self.reader
-        if not data:
-            return reader.accept(data)
         complete = reader.feed(data)
-        if complete:
+        if complete and data:
             arrived(reader.answer(self.remote_ip))
         return complete
 
-    async def send(self, request: Request, limits: Limits) -> None:
-        """Writes the request. If this fails the server has not got all of it, so it cannot have acted on it."""
+    # While writing fails, the server has not got all of the request, so it cannot have acted on it.
+
+    def send(self, request: Request) -> bytes | None:
+        """Writes what there is room for at once, which is all of most requests; gives the rest, if there is any."""
         data = request.render()
         try:
-            sent = send_now(self.sock, data)
-            if sent < len(data):
-                await send_rest(self.sock, data, sent, min(time.monotonic() + limits.write, limits.deadline))
+            sent = self.sock.send(data)
+        except OSError as error:
+            if waits(error, writing=True) is None:
+                raise Broken(self.lost(error), sent=False, stale=self.used) from error
+            return data
+        return None if sent == len(data) else data[sent:]
+
+    async def send_rest(self, data: bytes, limits: Limits) -> None:
+        """Writes the rest as there comes to be room for it."""
+        try:
+            await send_rest(self.sock, data, min(time.monotonic() + limits.write, limits.deadline))
         except TimeoutError as error:
             raise Broken(DeadlineExceeded("the server did not take the request in time"), sent=False) from error
         except OSError as error:
@@ -110,7 +123,7 @@ class _AsyncConnection:
 
     def lost(self, error: OSError) -> ConnectionLost:
         """The error for a connection that broke."""
-        return ConnectionLost(f"the connection broke ({_reason(error)})")
+        return ConnectionLost(f"the connection broke ({reason(error)})")
 
     def interrupt(self) -> None:
         """Wakes whoever waits on this connection, from any thread."""
@@ -155,7 +168,9 @@ class AsyncStream:
 
     async def begin(self, request: Request, limits: Limits) -> None:
         """Sends the request and waits for the headers."""
-        await self._connection.send(request, limits)
+        connection = self._connection
+        if rest := connection.send(request):
+            await connection.send_rest(rest, limits)
         self._reader.expect(request.method)
         until = min(time.monotonic() + limits.read, limits.deadline)
         try:
@@ -177,11 +192,11 @@ class AsyncStream:
         return reader.take()
 
     def _has_headers(self, data: bytes) -> bool:
-        self._reader.accept(data)
+        self._reader.feed(data)
         return self._reader.status > 0
 
     def _has_more(self, data: bytes) -> bool:
-        return self._reader.accept(data) or self._reader.has_more
+        return self._reader.feed(data) or self._reader.has_more
 
     async def _more(self, enough: Callable[[bytes], bool], until: float) -> None:
         """Takes what comes, until there is enough."""
@@ -291,7 +306,7 @@ class AsyncCarrier:
             ClientClosed: after `close()`, or when it is called meanwhile.
         """
         self._check_open()
-        pool = self._pool(request.target)
+        pool = self._pools.get(request.target) or self._pool(request.target)
         slots = pool.slots
         if not slots.acquire_now():
             await self._acquire(slots, limits)
@@ -376,8 +391,7 @@ class AsyncCarrier:
         self.close()
 
     def _pool(self, target: Target) -> _AsyncPool:
-        pool = self._pools.get(target)
-        return pool or self._pools.setdefault(target, _AsyncPool(self._max_connections))
+        return self._pools.setdefault(target, _AsyncPool(self._max_connections))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -403,29 +417,41 @@ class AsyncCarrier:
             pool.drop_idle()
 
     async def _open(self, target: Target, limits: Limits) -> _AsyncConnection:
+        sock = await self._reach(target, limits)
+        if speaks_2(sock):
+            sock.close()
+            raise self._not_spoken(target)
+        return self._made(sock)
+
+    def _not_spoken(self, _target: Target) -> Exception:
+        """What to raise when HTTP/2 was agreed on."""
+        return Broken(TlsError(OFFERED_2), sent=False)
+
+    async def _reach(self, target: Target, limits: Limits) -> socket.socket:
+        """A connection, secured if it has to be."""
         deadline = min(time.monotonic() + limits.connect, limits.deadline)
         try:
             sock = await self._connect(target, deadline)
-            if target.tls:
-                sock = await self._secure(sock, target, deadline)
-            return self._made(sock)
+            return await self._secure(sock, target, deadline) if target.tls else sock
         except TimeoutError as error:
             raise Broken(ConnectFailed(f"no connection within {limits.connect:g} s"), sent=False) from error
         except socket.gaierror as error:
-            unknown = ConnectFailed(f"the name {target.address.host!r} cannot be looked up ({_reason(error)})")
+            unknown = ConnectFailed(f"the name {target.address.host!r} cannot be looked up ({reason(error)})")
             raise Broken(unknown, sent=False) from error
         except OSError as error:
             refused = tls_error(error)
             if refused is not None:
                 raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(refused)})"), sent=False) from error
-            raise Broken(ConnectFailed(f"no connection ({_reason(error)})"), sent=False) from error
+            raise Broken(ConnectFailed(f"no connection ({reason(error)})"), sent=False) from error
 
     def _made(self, sock: socket.socket) -> _AsyncConnection:
         """The connection; its other end may be gone before it could be asked for its address."""
         try:
             return _AsyncConnection(sock, generation=self._generation, max_bytes=self._max_bytes)
-        except BaseException:
+        except BaseException as error:
             sock.close()
+            if isinstance(error, OSError):
+                raise Broken(ConnectFailed(f"no connection ({reason(error)})"), sent=False) from error
             raise
 
     async def _connect(self, target: Target, deadline: float) -> socket.socket:
@@ -465,17 +491,21 @@ async def _places(target: Target, deadline: float) -> list[SocketAddress]:
     return numeric(host, port) or await resolve(host, port, deadline)
 
 
-def _silence(reader: AnswerReader, limits: Limits) -> str:
+def speaks_2(sock: socket.socket) -> bool:
+    """Whether the two sides have agreed on HTTP/2."""
+    chosen: Callable[[], str | None] | None = getattr(sock, "selected_alpn_protocol", None)
+    return chosen is not None and chosen() == "h2"
+
+
+def silence(limits: Limits, *, has_begun: bool) -> str:
+    """What to say when an answer did not come, or did not go on, within its limits."""
     if time.monotonic() >= limits.deadline:
-        return "the time for the whole call ran out " + (
-            "while the answer came" if reader.begun else "without an answer"
-        )
-    return f"silence for {limits.read:g} s " + (
-        "in the middle of the answer" if reader.begun else "instead of an answer"
-    )
+        return "the time for the whole call ran out " + ("while the answer came" if has_begun else "without an answer")
+    return f"silence for {limits.read:g} s " + ("in the middle of the answer" if has_begun else "instead of an answer")
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why the system refused something."""
     return error.strerror or str(error) or type(error).__name__
 
 

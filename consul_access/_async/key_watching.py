@@ -173,7 +173,7 @@ class AsyncKeyWatch:
             return
         try:
             await self._prepare()
-            starts = [(one, watch.resume_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
+            starts = [(one, watch.opens_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
             self._opened = await self._gateway.open(open_watch(starts, previous=self._previous))
         except ClientClosed:
             await self.aclose()
@@ -218,7 +218,7 @@ class AsyncKeyWatch:
         """Reads on: what comes next, or whether the member is still there when nothing does."""
         try:
             data = await opened.stream.read(time.monotonic() + self._quiet)
-            lines = list(self._lines.feed(data))
+            lines = self._lines.feed(data)
         except TimeoutError:
             if not await self._gateway.is_alive(opened.target, self._quiet / 2):
                 await self._lose(opened, "the member says nothing any more", distrust=True)

@@ -14,7 +14,7 @@ from consul_access._pairs.tasks import Inlet, wait_readable, wait_writable
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["SecuredInlet", "connect", "handshake", "inlet", "send_now", "send_rest"]
+__all__ = ["SecuredInlet", "connect", "handshake", "inlet", "send_rest"]
 
 T = TypeVar("T")
 
@@ -49,18 +49,9 @@ async def handshake(
     return secured
 
 
-def send_now(sock: socket.socket, data: bytes) -> int:
-    """Sends what there is room for at once, which most requests fit into; how many bytes that were."""
-    try:
-        return sock.send(data)
-    except OSError as error:
-        if waits(error, writing=True) is None:
-            raise
-        return 0
-
-
-async def send_rest(sock: socket.socket, data: bytes, sent: int, deadline: float) -> None:
-    """Sends what `send_now` has left."""
+async def send_rest(sock: socket.socket, data: bytes, deadline: float) -> None:
+    """Sends what there was no room for at once."""
+    sent = 0
     while sent < len(data):
         rest = memoryview(data)[sent:]
         sent += await _when_ready(sock, lambda: sock.send(rest), deadline, writing=True)  # noqa: B023

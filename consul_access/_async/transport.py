@@ -10,7 +10,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from consul_access._async.carrier import AsyncCarrier
@@ -74,20 +74,23 @@ class AsyncTransport:
         self.settings = settings
         self.given = transport
         self._meaning = meaning
-        self._own = AsyncCarrier(
-            max_connections=settings.max_connections,
-            max_bytes=settings.max_answer_bytes,
-            tls=self._make_tls,
-            server_name=settings.tls_server_name,
-        )
+        self._own = self._new_carrier()
         self._foreign = None if transport is None else self._bridged(transport)
         self._stock: dict[bool, AsyncForeignCarrier] = {}
         self._failover = Failover(settings.targets)
         self._hooks: tuple[Hook, ...] = ()
         self._scope = settings.scope()
-        self._headers: dict[tuple[Target, int, bool], RequestHeaders] = {}
+        self._headers: dict[tuple[Target, bool], RequestHeaders] = {}
         self._trusted = hash(None)
         self._to_prepare = False
+
+    def _new_carrier(self) -> AsyncCarrier:
+        return AsyncCarrier(
+            max_connections=self.settings.max_connections,
+            max_bytes=self.settings.max_answer_bytes,
+            tls=self._make_tls,
+            server_name=self.settings.tls_server_name,
+        )
 
     async def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False
@@ -232,8 +235,9 @@ class AsyncTransport:
 
     async def _attempt(self, course: _Course) -> Reply | Failed:
         course.attempts += 1
-        begun = time.monotonic()
-        target = course.target or self._next(course, begun)
+        begun = course.started if course.attempts == 1 else time.monotonic()
+        order = self._failover.order(begun)
+        target = course.target or (order[0] if course.attempts == 1 else _next(course, order))
         read = self.settings.token.read()
         token = read if is_at_hand(read) else await settled(read)
         outcome = await self._exchange(course, target, token)
@@ -252,13 +256,6 @@ class AsyncTransport:
         if self._hooks or log.isEnabledFor(logging.DEBUG):
             self._report(course, target, outcome, time.monotonic() - begun)
         return outcome
-
-    def _next(self, course: _Course, now: float) -> Target:
-        """The server to ask next: as failover has it, but first those that this call has not met in vain."""
-        order = self._failover.order(now)
-        if course.attempts == 1:
-            return order[0]
-        return next((target for target in order if target not in course.failed), order[0])
 
     async def _exchange(self, course: _Course, target: Target, token: str | None) -> Reply | Failed:
         call = course.call
@@ -280,8 +277,7 @@ class AsyncTransport:
 
     def _request(self, call: Call[Any], target: Target, token: str | None) -> Request:
         has_body = call.body is not None
-        # Tokens are remembered by their hash: what is printed of this object must not hold one.
-        wanted = (target, hash(token), has_body)
+        wanted = (target, has_body)  # and no token: what is printed of this object must not hold one
         headers = self._headers.get(wanted)
         if headers is None or headers.token != token:
             headers = RequestHeaders(target, self._pairs(target, token, has_body), token)
@@ -289,8 +285,8 @@ class AsyncTransport:
         repeated = call.repeat is Repeat.READ and self.settings.retry.attempts > 1
         return Request(call.method, target, self._scoped(call), headers, call.body, repeated)
 
-    def _remember(self, wanted: tuple[Target, int, bool], headers: RequestHeaders) -> None:
-        if len(self._headers) >= REMEMBERED_HEADERS:  # tokens change, and none should stay in memory for ever
+    def _remember(self, wanted: tuple[Target, bool], headers: RequestHeaders) -> None:
+        if len(self._headers) >= REMEMBERED_HEADERS:  # servers come and go
             self._headers.clear()
         self._headers[wanted] = headers
 
@@ -306,6 +302,8 @@ class AsyncTransport:
 
     def _scoped(self, call: Call[Any]) -> str:
         """Path and query, with the settings' datacenter, namespace and partition where the call names none."""
+        if not self._scope and not call.query:
+            return call.path
         path = call.target_path
         if not self._scope:
             return path
@@ -319,13 +317,13 @@ class AsyncTransport:
 
     def _reply(self, course: _Course, target: Target, answer: WireAnswer) -> Reply:
         return Reply(
-            status=answer.status,
-            headers=answer.headers,
-            body=unpack(answer, self.settings.max_answer_bytes),
-            elapsed=time.monotonic() - course.started,
-            address=str(target),
-            remote_ip=answer.remote_ip,
-            attempts=course.attempts,
+            answer.status,
+            answer.headers,
+            unpack(answer, self.settings.max_answer_bytes),
+            time.monotonic() - course.started,
+            target.text,
+            answer.remote_ip,
+            course.attempts,
         )
 
     def _broken(self, course: _Course, target: Target, broken: Broken) -> Failed:
@@ -386,7 +384,10 @@ class AsyncTransport:
     def _carrier(self, target: Target) -> AsyncCarrier | AsyncForeignCarrier:
         if self._foreign is not None:
             return self._foreign
-        if _is_patched("httpx", "AsyncHTTPTransport") or _is_patched("httpcore", "AsyncConnectionPool"):
+        loaded = sys.modules
+        if ("httpx" in loaded and _is_patched("httpx", "AsyncHTTPTransport")) or (
+            "httpcore" in loaded and _is_patched("httpcore", "AsyncConnectionPool")
+        ):
             return self._stock_carrier(target)
         return self._own
 
@@ -473,6 +474,11 @@ class _Course:
         return self.answered if tells_nothing else last
 
 
+def _next(course: _Course, order: Sequence[Target]) -> Target:
+    """The server to ask next: as failover has it, but first those that this call has not met in vain."""
+    return next((target for target in order if target not in course.failed), order[0])
+
+
 def _worth_repeating(call: Call[Any], state: RetryCallState) -> bool:
     outcome = _last(state)
     return isinstance(outcome, Failed) and worth_repeating(call.repeat, outcome)
@@ -489,8 +495,5 @@ def _is_literal(target: Target) -> bool:
 
 def _is_patched(module: str, name: str) -> bool:
     """Whether a test tool (respx, pytest-httpx) has replaced what httpx sends with, and so expects to be asked."""
-    loaded = sys.modules.get(module)
-    if loaded is None:
-        return False
-    method = getattr(loaded, name).handle_async_request
+    method = getattr(sys.modules[module], name).handle_async_request
     return not method.__module__.startswith(module)

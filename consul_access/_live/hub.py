@@ -1,4 +1,4 @@
-"""Drives all the blocking queries of one client: one at a time for each question, within a budget of connections."""
+"""Drives all the blocking queries of one client: one at a time for each question, within the places there are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger("consul_access")
 ROUND: Final = 15.0
 """Seconds within which every question has its turn when there are more than may wait at once."""
 SPARE: Final = 4
-"""Connections of the budget that are kept from waiting, so that first answers and confirmations need not queue."""
+"""Places that are kept from waiting, so that first answers and confirmations need not queue."""
 PROBE_EVERY: Final = 5.0
 """Agents leave a frozen server after 6 s or more. What has waited there is never answered, so the gap must be seen."""
 PROBE_SOON: Final = 1.0
@@ -56,6 +56,15 @@ DOUBTFUL: Final = "the list vanished together with the registry's index: lost by
 
 class Exchanger(Protocol):
     """What carries the calls."""
+
+    @property
+    def room(self) -> int:
+        """How many calls may be under way at once; another number when another server is asked, or it was restarted."""
+        ...
+
+    def attend(self, group: TaskGroup) -> None:
+        """Has it do in this group what has to be done beside the calls."""
+        ...
 
     async def reply(
         self,
@@ -77,7 +86,6 @@ class Hub:
 
     Args:
         exchanger: what carries the calls; each is sent once.
-        budget: connections that may be used at once.
         wait: seconds for the server to wait when nothing happens.
         read_timeout: seconds of silence that every call allows.
         token: a number that is another one when the token is another one.
@@ -85,12 +93,8 @@ class Hub:
     Everything but the constructor runs in the one event loop that `run` runs in.
     """
 
-    def __init__(
-        self, exchanger: Exchanger, *, budget: int, wait: float, read_timeout: float, token: Callable[[], int]
-    ) -> None:
+    def __init__(self, exchanger: Exchanger, *, wait: float, read_timeout: float, token: Callable[[], int]) -> None:
         self._exchanger = exchanger
-        self._lanes = max(1, budget - 1)  # one is for asking who leads
-        self._seats = max(1, budget - SPARE)
         self._wait = wait
         self._read_timeout = read_timeout
         self._token = token
@@ -149,6 +153,7 @@ class Hub:
         """Asks, until it is closed."""
         try:
             async with anyio.create_task_group() as group:
+                self._exchanger.attend(group)
                 while not self._closed:
                     rung = self._bell.rung
                     self._start_due(group, time.monotonic())
@@ -174,10 +179,11 @@ class Hub:
             group.start_soon(self._probe)
 
     def _due(self, now: float) -> Iterator[Question]:
-        """The questions that are due and may be asked within the budget."""
-        while self._busy < self._lanes and (question := _first(self._at_once, now)):
+        """The questions that are due and for which there is a place."""
+        lanes, seats = self._lanes, self._seats
+        while self._busy < lanes and (question := _first(self._at_once, now)):
             yield question
-        while self._blocked < self._seats and self._busy < self._lanes:
+        while self._blocked < seats and self._busy < lanes:
             question = _first(self._waiting, now)
             if question is None:
                 return
@@ -185,7 +191,7 @@ class Hub:
             yield question
 
     def _pause(self, now: float) -> float:
-        """Seconds until something is due. A full budget needs no clock: whoever gives back rings."""
+        """Seconds until something is due. With all places taken no clock is needed: whoever gives one back rings."""
         times = [self._probe_at] if self._questions and not self._probing else []
         if self._busy < self._lanes:
             heaps = (self._at_once, self._waiting) if self._blocked < self._seats else (self._at_once,)
@@ -199,6 +205,16 @@ class Hub:
         heap = self._waiting if question.waits else self._at_once
         heapq.heappush(heap, (question.rule.due, question.turn, question))
         self._bell.ring()
+
+    @property
+    def _lanes(self) -> int:
+        """How many questions may be asked at once; one place is for asking who leads."""
+        return max(1, self._exchanger.room - 1)
+
+    @property
+    def _seats(self) -> int:
+        """How many of them may wait for a change."""
+        return max(1, self._exchanger.room - SPARE)
 
     @property
     def _shared(self) -> bool:
@@ -364,9 +380,17 @@ class Hub:
             if trouble and not question.latest.is_stale:
                 question.doubt(trouble)
                 question.tell()
-            elif before and not trouble and not question.rule.is_failing and not question.guard.is_holding:
+            elif before and not trouble and question.rule.is_failing:
+                self._hasten(question)
+            elif before and not trouble and not question.guard.is_holding:
                 question.trust()
                 question.tell()
+
+    def _hasten(self, question: Question) -> None:
+        """After a long outage its pause is long, too; but now the agent answers."""
+        if not question.busy and question.refused_token is None:
+            question.rule.anew(time.monotonic())
+            self._put(question)
 
     def _look_for_a_new_token(self, now: float) -> None:
         if now - self._looked_at < TOKEN_LOOK:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from consul_access._async.transport import AsyncTransport
+from consul_access._live.carrying import WatchTransport
 from consul_access._live.hub import Hub
 from consul_access.consul import texts
 from consul_access.hooks import Exchange
@@ -46,11 +46,10 @@ def make_hub(
         max_connections=settings.watch_connections,
         timeouts=replace(limits, total=max(WHOLE, limits.total)),
     )
-    transport = AsyncTransport(own, meaning=texts.meaning, transport=for_tasks(given, settings.watch_connections))
+    transport = WatchTransport(own, meaning=texts.meaning, transport=for_tasks(given, settings.watch_connections))
     transport.add_hook(tell)
     return Hub(
         transport,
-        budget=settings.watch_connections,
         wait=WAIT if wait is None else wait,
         read_timeout=limits.read,
         token=lambda: _mark(settings.token),

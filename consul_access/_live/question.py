@@ -169,10 +169,10 @@ class Question(Known):
             pairs = tuple(pair for pair in pairs if pair[0] not in {"stale", "cached", "consistent"})
             pairs = (*pairs, ("consistent", None))
         if ask.index is None:
-            return replace(call, query=pairs)
+            return call._replace(query=pairs)
         waiting = ("index", str(ask.index)), ("wait", f"{ask.wait * 1000:.0f}ms")
         patience = silence_allowed(ask.wait) - self._read_timeout
-        return replace(call, query=(*pairs, *waiting), patience=patience)
+        return call._replace(query=(*pairs, *waiting), patience=patience)
 
     def take(self, answer: WireAnswer) -> None:
         """Takes an answer over at the moment it has arrived, if it is news and nothing about it is in doubt.

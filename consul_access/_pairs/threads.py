@@ -85,7 +85,7 @@ class Inlet(Probe):
             TimeoutError: nothing came in time.
             OSError: the connection broke.
         """
-        while self.is_readable(left(min(time.monotonic() + silence, deadline))):
+        while (seconds := min(silence, deadline - time.monotonic())) > 0 and self.is_readable(seconds):
             try:
                 if take(self._sock.recv(CHUNK)):
                     return

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from consul_access import consul
@@ -138,7 +137,7 @@ class AtAgent:
         self._known.clear()
         self._within = max(2.0, beat_interval(self.definition) or 5.0)
         asked: Call[Any] = consul.agent.service_health(self.definition.id)
-        self._look = replace(asked, read=self._differs)
+        self._look = asked._replace(read=self._differs)
 
     def register(self, *, again: bool) -> None:
         """Registers at the pinned agent; the first time, at whichever takes connections."""

@@ -97,7 +97,8 @@ class ForeignCarrier:
             body = self._body(response, limits)
         finally:
             response.close()
-        return WireAnswer(response.status_code, Headers(response.headers.raw), body, reusable=True)
+        packing = response.headers.get("Content-Encoding", "").encode("latin-1")
+        return WireAnswer(response.status_code, Headers(response.headers.raw), body, reusable=True, packing=packing)
 
     def _body(self, response: httpx.Response, limits: Limits) -> bytes:
         if not hasattr(response.stream, "__iter__"):

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,7 +156,7 @@ class InEtcd:
         if len(operations) == 1 and isinstance(operations[0], kv.Put):
             call: Call[Any] = kv.put(operations[0], repeat=Repeat.IDEMPOTENT)
         else:
-            call = replace(kv.txn((), operations), repeat=Repeat.IDEMPOTENT)
+            call = kv.txn((), operations)._replace(repeat=Repeat.IDEMPOTENT)
         (self._sent(call) if within is None else self._gateway.send(call, within=within))
 
     # --- keeping ------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ class KeyWatch:
             return
         try:
             self._prepare()
-            starts = [(one, watch.resume_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
+            starts = [(one, watch.opens_at) for one, watch in zip(self._ranges, self._watches, strict=True)]
             self._opened = self._gateway.open(open_watch(starts, previous=self._previous))
         except ClientClosed:
             self.close()
@@ -219,7 +219,7 @@ class KeyWatch:
         """Reads on: what comes next, or whether the member is still there when nothing does."""
         try:
             data = opened.stream.read(time.monotonic() + self._quiet)
-            lines = list(self._lines.feed(data))
+            lines = self._lines.feed(data)
         except TimeoutError:
             if not self._gateway.is_alive(opened.target, self._quiet / 2):
                 self._lose(opened, "the member says nothing any more", distrust=True)

@@ -5,7 +5,6 @@ It asks and never writes. What the answers mean is decided in `rules.origins` an
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -220,7 +219,7 @@ class _Clock:
             self.difference = clock_difference(reply.headers.get("Date"), sent, time.time())
             return call.read(reply)
 
-        return dataclasses.replace(call, read=read)
+        return call._replace(read=read)
 
 
 def _stranger(send: _Send, target: Target, failure: object, path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeVar, Unpack, cast
 
@@ -159,7 +158,7 @@ def _heard_of(
         kept = (entry for entry in found if not is_too_old(entry.checks, moment, max_age))
         return Entries(kept, meta=found.meta, rejected=found.rejected)
 
-    return replace(call, read=read)
+    return call._replace(read=read)
 
 
 def _flat(call: Call[Entries[HealthEntry]]) -> Call[Entries[ServiceInstance]]:

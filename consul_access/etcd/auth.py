@@ -30,7 +30,7 @@ def authenticate(user: str, password: SecretStr) -> Call[SecretStr | None]:
 
 def _token(reply: Reply) -> SecretStr | None:
     if reply.status == 200:
-        return read_object(reply, lambda answer: SecretStr(answer["token"]))
+        return read_object(lambda answer: SecretStr(answer["token"]), reply)
     if "authentication is not enabled" in fault(reply.text)[0]:  # 412 from older gateways, 400 from newer ones
         return None
     meant = meaning(reply.status, reply.text)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from consul_access.errors import BadValue, ConsulAccessError, InvalidInput, InvalidSettings
+from consul_access.etcd.coding import MALFORMED
 from consul_access.models.address import Address
 from consul_access.models.instance import PortEntry, ServiceInstance, Standing
 from consul_access.models.status import CheckStatus
@@ -235,7 +236,7 @@ def instance_of(codec: ServiceCodec, prefix: str, item: KeyValue) -> ServiceInst
         if fields is None:
             return None
         return ServiceInstance(id=id, service=service, modify_index=item.metadata.mod_revision, **fields)
-    except (ValidationError, ConsulAccessError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValidationError, ConsulAccessError, *MALFORMED) as error:
         reason = _said(error)
         raise BadValue(f"the value of {item.key.decode('utf-8', 'backslashreplace')!r} is no instance: {reason}") from (
             error

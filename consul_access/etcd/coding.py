@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from consul_access.call import Call, Repeat, Reply, json_body, read_json
 from consul_access.errors import BadAnswer
 from consul_access.models.keys import KeyMetadata, KeyValue
 
-__all__ = ["gateway_body", "gateway_call", "key_value", "read_object", "revision_of"]
+__all__ = [
+    "MALFORMED",
+    "gateway_body",
+    "gateway_call",
+    "key_body",
+    "key_value",
+    "read_object",
+    "revision_of",
+]
 
 T = TypeVar("T")
+
+MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What reading an answer raises that is JSON, but not as it should be. JSON's `1e999` is infinite, which no int is."""
 
 
 def gateway_body(fields: Mapping[str, object]) -> bytes:
@@ -25,6 +37,13 @@ def gateway_body(fields: Mapping[str, object]) -> bytes:
         InvalidInput: JSON has no form for something in it.
     """
     return _object(fields).encode()
+
+
+def key_body(key: bytes, value: bytes | None = None) -> bytes:
+    """`gateway_body` of a key, or of a key and its value, which most requests consist of: a fifth of the time."""
+    if value is None:
+        return b'{"key":"%b"}' % b2a_base64(key, newline=False)
+    return b'{"key":"%b","value":"%b"}' % (b2a_base64(key, newline=False), b2a_base64(value, newline=False))
 
 
 def _object(fields: Mapping[str, object]) -> str:
@@ -50,7 +69,7 @@ def _written(value: object) -> str:
 def gateway_call(
     name: str,
     path: str,
-    body: Mapping[str, object],
+    body: Mapping[str, object] | bytes,
     read: Callable[[dict[str, Any]], T],
     *,
     repeat: Repeat = Repeat.READ,
@@ -61,7 +80,7 @@ def gateway_call(
     Args:
         name: the operation, such as `kv.range`.
         path: below `/v3`.
-        body: the request, its bytes as bytes; what is zero or empty may be left out.
+        body: the request, its bytes as bytes (what is zero or empty may be left out), or written already.
         read: makes the result from the answer's object.
         repeat: whether it may be sent again when the outcome is not known.
         subject: the key or lease that it concerns.
@@ -70,14 +89,14 @@ def gateway_call(
         name=name,
         method="POST",
         path=f"/v3/{path}",
-        body=gateway_body(body),
-        read=lambda reply: read_object(reply, read),
+        body=body if isinstance(body, bytes) else gateway_body(body),
+        read=partial(read_object, read),
         repeat=repeat,
         subject=subject,
     )
 
 
-def read_object(reply: Reply, read: Callable[[dict[str, Any]], T]) -> T:
+def read_object(read: Callable[[dict[str, Any]], T], reply: Reply) -> T:
     """The result made from an answer that must be an object.
 
     Raises:
@@ -88,7 +107,7 @@ def read_object(reply: Reply, read: Callable[[dict[str, Any]], T]) -> T:
         raise BadAnswer("the answer is no JSON object", status=reply.status, excerpt=reply.excerpt())
     try:
         return read(found)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except MALFORMED as error:
         raise BadAnswer(
             f"the answer is not what this call is answered with ({type(error).__name__}: {error})",
             status=reply.status,

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
-from consul_access.etcd.coding import gateway_call, key_value, revision_of
+from consul_access.etcd.coding import gateway_call, key_body, key_value, revision_of
 from consul_access.models.keys import KeyValue, key_bytes, prefix_end, value_bytes
 
 __all__ = [
@@ -248,10 +248,10 @@ def get(operation: Get) -> Call[Page]:
 
 def get_key(key: str | bytes) -> Call[Page]:
     """Reads one key as it is now: the call `get(Get(key))`, which is by far the most frequent one, made directly."""
-    return _range({"key": key_bytes(key)}, key)
+    return _range(key_body(key_bytes(key)), key)
 
 
-def _range(body: dict[str, Any], key: str | bytes) -> Call[Page]:
+def _range(body: dict[str, Any] | bytes, key: str | bytes) -> Call[Page]:
     return gateway_call("kv.range", "kv/range", body, _page, subject=_shown(key))
 
 
@@ -286,7 +286,12 @@ def put(operation: Put, *, repeat: Repeat = Repeat.NEVER) -> Call[Written]:
         operation: key and value.
         repeat: IDEMPOTENT where nobody else writes this key, so that writing the same again harms nobody.
     """
-    return gateway_call("kv.put", "kv/put", operation.body(), _written, repeat=repeat, subject=_shown(operation.key))
+    body: dict[str, Any] | bytes
+    if operation.lease or operation.previous:
+        body = operation.body()
+    else:
+        body = key_body(key_bytes(operation.key), value_bytes(operation.value))
+    return gateway_call("kv.put", "kv/put", body, _written, repeat=repeat, subject=_shown(operation.key))
 
 
 def delete(operation: Delete, *, repeat: Repeat = Repeat.NEVER) -> Call[Deleted]:
@@ -344,8 +349,9 @@ def _request(operation: Operation) -> dict[str, Any]:
 
 
 def _page(answer: dict[str, Any]) -> Page:
-    items = tuple(map(key_value, answer.get("kvs", ())))
-    return Page(items, bool(answer.get("more", False)), int(answer.get("count", 0)), revision_of(answer))
+    get = answer.get
+    items = tuple(map(key_value, get("kvs", ())))
+    return Page(items, bool(get("more", False)), int(get("count", 0)), revision_of(answer))
 
 
 def _written(answer: dict[str, Any]) -> Written:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from consul_access.call import Call, Repeat, Reply
@@ -123,7 +122,7 @@ def _all_kept_alive(reply: Reply) -> dict[int, int | None]:
         return int(answer["result"]["ID"]), _kept_alive(answer)
 
     lines = filter(bytes.strip, reply.body.split(b"\n"))
-    return dict(read_object(replace(reply, body=line), read) for line in lines)
+    return dict(read_object(read, reply._replace(body=line)) for line in lines)
 
 
 def _time_to_live(answer: dict[str, Any]) -> TimeToLive | None:

@@ -7,14 +7,14 @@ https://etcd.io/docs/v3.5/learning/api/#watch-api
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
 from consul_access.call import Call, Reply
 from consul_access.errors import AnswerTooLarge, BadAnswer
-from consul_access.etcd.coding import gateway_body, key_value, revision_of
+from consul_access.etcd.coding import MALFORMED, gateway_body, key_value, revision_of
 from consul_access.etcd.texts import fault_of
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import WatchLine
@@ -69,24 +69,24 @@ class LineDecoder:
         self._limit = limit
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[WatchLine]:
+    def feed(self, data: bytes) -> list[WatchLine]:
         """The lines that are complete with these bytes.
 
         Raises:
             AnswerTooLarge: a line exceeds its limit.
             BadAnswer: a line is not what a watch is answered with.
         """
-        searched = len(self._rest)
-        self._rest += data
-        begin = 0
-        while (end := self._rest.find(b"\n", max(begin, searched))) >= 0:
-            line = bytes(self._rest[begin:end])
-            begin = end + 1
-            if line.strip():
-                yield _line(line)
-        del self._rest[:begin]
+        if self._rest:
+            self._rest += data
+            data = bytes(self._rest) if b"\n" in data else b""
+        if data:
+            *lines, rest = data.split(b"\n")
+            self._rest = bytearray(rest)
+        else:
+            lines = []
         if len(self._rest) > self._limit:
             raise AnswerTooLarge(f"a line of the watch exceeds {self._limit} bytes")
+        return [_line(line) for line in lines if line.strip()]
 
 
 def _line(text: bytes) -> WatchLine:
@@ -95,32 +95,28 @@ def _line(text: bytes) -> WatchLine:
         if "error" in found and "result" not in found:
             return WatchLine(error=fault_of(found))
         return _result(found["result"])
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except MALFORMED as error:
         excerpt = text[:800].decode("utf-8", "replace")
         raise BadAnswer(f"a line of the watch cannot be read ({error})", excerpt=excerpt) from error
 
 
 def _result(answer: dict[str, Any]) -> WatchLine:
+    get = answer.get
     return WatchLine(
-        revision=revision_of(answer),
-        watch_id=int(answer.get("watch_id", 0)),
-        created=bool(answer.get("created", False)),
-        canceled=bool(answer.get("canceled", False)),
-        compact_revision=int(answer.get("compact_revision", 0)),
-        cancel_reason=str(answer.get("cancel_reason", "")),
-        fragment=bool(answer.get("fragment", False)),
-        events=tuple(map(_event, answer.get("events", ()))),
+        revision_of(answer),
+        int(get("watch_id", 0)),
+        bool(get("created", False)),
+        bool(get("canceled", False)),
+        int(get("compact_revision", 0)),
+        str(get("cancel_reason", "")),
+        bool(get("fragment", False)),
+        tuple(map(_event, get("events", ()))),
     )
 
 
 def _event(answer: dict[str, Any]) -> KeyEvent:
     value, metadata = key_value(answer["kv"])
+    kind = EventKind.DELETE if answer.get("type", "PUT") in {"DELETE", 1} else EventKind.PUT
     before = answer.get("prev_kv")
-    return KeyEvent(
-        kind=EventKind.DELETE if answer.get("type", "PUT") in {"DELETE", 1} else EventKind.PUT,
-        key=metadata.key,
-        value=value,
-        metadata=metadata,
-        revision=metadata.mod_revision,
-        previous=None if before is None else key_value(before),
-    )
+    previous = None if before is None else key_value(before)
+    return KeyEvent(kind, metadata.key, value, metadata, metadata.mod_revision, previous)

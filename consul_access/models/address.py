@@ -42,7 +42,7 @@ class Target:
     ip: str | None = None
 
     def __str__(self) -> str:
-        return self._text
+        return self.text
 
     # Worked out once: every call asks for these.
 
@@ -54,7 +54,8 @@ class Target:
         return hash((self.address, self.tls, self.prefix, self.unix_path, self.ip))
 
     @cached_property
-    def _text(self) -> str:
+    def text(self) -> str:
+        """What `str()` gives."""
         if self.unix_path is not None:
             return f"unix://{self.unix_path}"
         if self.ip is not None and self.ip != self.address.host:

@@ -58,23 +58,25 @@ class ServiceDefinition:
     enable_tag_override: bool = False
     namespace: str | None = None
     partition: str | None = None
+    _payload: dict[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Written once: to check it is most of the work of a registration.
+        object.__setattr__(self, "_payload", self._written())
         if not inputs.fits_dns(inputs.service_name(self.name)):
             log.warning(
                 "service %r cannot be looked up in DNS: letters, digits and '-' can, up to 63 of them", self.name
             )
-        if len(json.dumps(self.payload(), ensure_ascii=False).encode("utf-8", "surrogatepass")) > LARGEST:
+        if len(json.dumps(self._payload, ensure_ascii=False).encode("utf-8", "surrogatepass")) > LARGEST:
             raise InvalidInput(
                 f"the registration of {self.id!r} is longer than {LARGEST} bytes: shorten tags or checks"
             )
 
     def payload(self) -> dict[str, Any]:
-        """The registration as agents read it; only what was given is in it.
+        """The registration as agents read it; only what was given is in it."""
+        return dict(self._payload)
 
-        Raises:
-            InvalidInput: something cannot be right.
-        """
+    def _written(self) -> dict[str, Any]:
         body: dict[str, Any] = {"ID": inputs.identifier(self.id, "id"), "Name": inputs.service_name(self.name)}
         if self.address is not None:
             body["Address"] = inputs.host(self.address, "address")
@@ -93,7 +95,7 @@ class ServiceDefinition:
         for key, value in (("Namespace", self.namespace), ("Partition", self.partition)):
             if value is not None:
                 body[key] = inputs.identifier(value, key.lower())
-        return body | self._checks()
+        return body | self._checks(body.get("Address", "127.0.0.1"))
 
     def check_ids(self) -> tuple[str, ...]:
         """The ids of the checks: those given, and those the agent makes (observed on 1.8 and 1.10)."""
@@ -133,7 +135,7 @@ class ServiceDefinition:
         ]
         return {"Ports": entries} if entries else {}
 
-    def _checks(self) -> dict[str, Any]:
+    def _checks(self, address: str) -> dict[str, Any]:
         for check in self.checks:
             if not isinstance(check, KINDS):
                 raise InvalidInput(f"{check!r} is no check: write HttpCheck(...), TtlCheck(...) or another kind")
@@ -141,17 +143,16 @@ class ServiceDefinition:
         twice = {name for name in ids if ids.count(name) > 1}
         if twice:
             raise InvalidInput(f"the check id {min(twice)!r} is given twice: the agent would keep the last one only")
-        written = [check.payload(self._own_address()) for check in self.checks]
+        own = self._own_address(address)
+        written = [check.payload(own) for check in self.checks]
         if len(written) == 1:
             return {"Check": written[0]}
         return {"Checks": written} if written else {}
 
-    def _own_address(self) -> Address | None:
+    def _own_address(self, address: str) -> Address | None:
         """Where checks without a target aim: without an address the service is on the agent's own machine."""
         port = self.port if self.port is not None else next(iter(self.ports.values()), None)
-        if port is None:
-            return None
-        return Address("127.0.0.1" if self.address is None else inputs.host(self.address, "address"), port)
+        return None if port is None else Address(address, port)
 
 
 def _tagged(name: str, where: Address) -> dict[str, object]:

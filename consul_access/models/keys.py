@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -55,8 +54,7 @@ class EventKind(StrEnum):
     """Events were missed, since etcd had compacted them away; `items` are all the keys that there are now."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEvent:
+class KeyEvent(NamedTuple):
     """One change of one key, or a `resync`.
 
     Args:

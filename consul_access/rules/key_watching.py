@@ -106,8 +106,17 @@ class Watching:
 
     @property
     def resume_at(self) -> int:
-        """The revision to watch from when a stream is opened; 0 for now."""
+        """The first revision that was not told of yet; 0 for now."""
         return self._next
+
+    @property
+    def opens_at(self) -> int:
+        """The revision to open a stream at; 0 for now: the last one told of, so that a compaction behind it is noticed.
+
+        Servers before 3.4.34 and 3.5.16 forget what was deleted at the very revision of a compaction, and let a watch
+        begin there as if nothing were missing.
+        """
+        return min(self._next, max(self._next - 1, 1))
 
     @property
     def is_behind(self) -> bool:
@@ -159,7 +168,8 @@ class Watching:
             self._next = max(self._next, last)
         else:
             done, self._held = tuple(self._held), []
-            self._next = last + 1  # not the line's own revision: a member that catches up has not told all of it
+            # Not the line's own revision: a member that catches up has not told all of it.
+            self._next = max(self._next, last + 1)
         return done
 
     def _ended(self, text: str, code: int | None) -> Step:

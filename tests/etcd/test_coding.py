@@ -48,7 +48,10 @@ def test_no_name_and_no_text_ends_its_string() -> None:
     assert json.loads(gateway_body(kv.Compare(b"k", hostile, hostile, "=", 1).body()))["target"] == hostile
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.binary(min_size=1))
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.binary(min_size=1)
+
+
+@given(KEYS)
 def test_the_short_way_to_one_key_makes_the_same_call(key: str | bytes) -> None:
     short, long = kv.get_key(key), kv.get(kv.Get(key))
     assert (short.name, short.path, short.body, short.subject, short.repeat) == (
@@ -58,3 +61,10 @@ def test_the_short_way_to_one_key_makes_the_same_call(key: str | bytes) -> None:
         long.subject,
         long.repeat,
     )
+
+
+@given(KEYS, st.text(st.characters(exclude_categories=["Cs"])) | st.binary())
+def test_what_is_put_without_anything_else_is_written_as_any_other_body(key: str | bytes, value: str | bytes) -> None:
+    operation = kv.Put(key, value)
+
+    assert kv.put(operation).body == gateway_body(operation.body())

@@ -619,7 +619,7 @@ class TestOtherPeoplesTransports:
             assert client.get(server.url).text == "unpacked"
             assert client.get(server.url).status_code == 200
             assert client.get(server.url).status_code == 200
-        assert server.requests[0].body == b'{"b":2}'
+        assert json.loads(server.requests[0].body) == {"b": 2}
         assert server.requests[0].target == "/x?y=1"
         assert server.requests[0].headers["host"] == server.address
 

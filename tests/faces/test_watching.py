@@ -384,6 +384,23 @@ class TestWhatIsBelieved:
 
 
 class TestOutages:
+    def test_after_a_long_one_nobody_waits_out_his_own_pause(self, monkeypatch):
+        """The pauses grow to 15 s; the first answer ends all of them."""
+        monkeypatch.setattr("consul_access.rules.blocking.PATIENT_AFTER", 0.0)
+        monkeypatch.setattr("consul_access.rules.blocking.LONG_CAP", 60.0)
+        names = [f"s{number}" for number in range(20)]
+        with BlockingRegistry(entry(1)) as registry, ConsulAccess(url=registry.url) as access:
+            watch = access.watch(names)
+            assert {next(watch).service for _ in names} == set(names)
+            leader, registry.leader, registry.fault = registry.leader, "", steps.reset()
+            time.sleep(8)  # the outage
+            registry.leader, registry.fault = leader, None
+            begun, fresh = time.monotonic(), set()
+            while len(fresh) < len(names):
+                snapshot = next(watch)
+                fresh = fresh - {snapshot.service} if snapshot.is_stale else fresh | {snapshot.service}
+            assert time.monotonic() - begun < 8
+
     def test_f29_an_outage_of_15_seconds(self, face, record_property):
         outage = 5 if face.is_async else 15  # on every face the rules are the same ones
 

@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -113,6 +114,31 @@ def test_any_bytes_are_a_value_or_our_error(name, data):
 )
 def test_bombs_are_a_value_or_our_error(name, bomb):
     check(DECODERS[name][0], bomb)
+
+
+def leaves(sample: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to everything in it that holds nothing else."""
+    inner = sample.items() if isinstance(sample, dict) else enumerate(sample) if isinstance(sample, list) else None
+    if inner is None:
+        yield where
+        return
+    for key, one in inner:
+        yield from leaves(one, (*where, key))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_number_without_end_at_any_place_is_a_value_or_our_error(name):
+    """`1e999` is JSON, and infinite where numbers are floats."""
+    decoder, sample = DECODERS[name]
+    if isinstance(sample, bytes):  # no JSON
+        return
+    for way in leaves(sample):
+        whole = {"it": copy.deepcopy(sample)}
+        place: Any = whole
+        for key in ("it", *way)[:-1]:
+            place = place[key]
+        place[("it", *way)[-1]] = "endless"
+        check(decoder, json.dumps(whole["it"]).replace('"endless"', "1e999").encode())
 
 
 HEADS = st.sampled_from(

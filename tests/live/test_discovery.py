@@ -12,6 +12,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
+from importlib.metadata import version
 
 import anyio
 import httpx
@@ -35,6 +36,10 @@ from tests.support.faces import Awaited
 from tests.support.instance_servers import Serving
 
 ORDERS = Wanted("orders")
+# Before, a connection that was cancelled while it was made was left to the garbage collector.
+TIDY = {"anyio": (4, 16), "trio": (0, 32)}
+IS_TIDY = all(tuple(map(int, version(name).split(".")[:2])) >= least for name, least in TIDY.items())
+FORGIVEN = () if IS_TIDY else ("ignore::pytest.PytestUnraisableExceptionWarning",)
 
 
 @pytest.fixture
@@ -211,7 +216,7 @@ class TestFailing:
         async def story():
             async with calling(face, consul, ejection=None, balancer="round_robin") as client:
                 for _ in range(6):
-                    assert (await client.post("http://orders/items", json={"a": 1})).text == "one"
+                    assert (await client.post("http://orders/items", content=b'{"a":1}')).text == "one"
                 assert (await client.post("http://orders/items", content=pieces(face))).text == "one"
                 assert (await client.post("http://orders/items", content=pieces(face))).text == "one"
 
@@ -525,6 +530,7 @@ class TestComingAndGoing:
         record_property("requests", sum(seen.values()))
         record_property("requests a second", f"{sum(seen.values()) / (time.monotonic() - begun):.0f}")
 
+    @pytest.mark.filterwarnings(*FORGIVEN)
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_requests_cancelled_at_any_moment_leave_nothing_behind(self, consul, serving, backend, record_property):
         """In a request's first milliseconds httpcore may lose a place for ever: with one pool for all, none is left."""

@@ -131,7 +131,7 @@ def test_hosts_that_are_not_allowed_and_https_alone_do_not_stand_in_the_agents_w
 def test_a_database_that_does_not_answer_is_told(tmp_path, consul, free_port):
     settings = PLAIN.replace('os.environ["DATABASE"]', '"/absent/database"')
     with django(tmp_path, consul.address, free_port, uvicorn(free_port), settings=settings) as server:
-        eventually(lambda: "startup complete" in server.log, within=30)
+        eventually(lambda: "Uvicorn running" in server.log, within=30)
         status, report = told(free_port)
     assert status == 503
     assert "unable to open database file" in report["checks"]["database"]["output"]

@@ -184,6 +184,24 @@ def test_compaction_of_what_was_not_told_is_a_resync(face, etcd):
     face.run(story)
 
 
+def test_what_was_deleted_at_the_revision_of_a_compaction_is_not_lost(face, etcd):
+    """Servers before 3.4.34 and 3.5.16 do not tell it to a watch from there on."""
+
+    async def story() -> None:
+        async with face.etcd(etcd.host, etcd.port) as client:
+            await client.put("web/1", "a")
+            async with client.watch_prefix("web/") as watch:
+                resume = watch.next_revision
+            await client.delete("web/1")
+            etcd.compact(resume)
+            await client.put("web/2", "b")
+            async with client.watch_prefix("web/", start_revision=resume) as watch:
+                event = await anext(watch)
+                assert (event.kind, [item.key for item in event.items]) == (EventKind.RESYNC, [b"web/2"])
+
+    face.run(story)
+
+
 def test_compaction_does_not_disturb_a_watch_that_is_up_to_date(face, etcd):
     async def story() -> None:
         async with face.etcd(etcd.host, etcd.port) as client:

@@ -103,8 +103,8 @@ def test_flask_within_its_program_leaves_the_registry_first(tmp_path, consul, co
     server = Server(tmp_path, ["orders_app.py"], {"orders_app.py": FLASK}, counting.address, free_port)
     if number == signal.SIGTERM:
         assert leaves_in_order(server, consul, counting) == -signal.SIGTERM
-    else:  # werkzeug ends by itself after a KeyboardInterrupt
-        assert leaves_in_order(server, consul, counting, number=number) == 0
+    else:  # werkzeug ends by itself after a KeyboardInterrupt, while its threads may still read from connections
+        assert leaves_in_order(server, consul, counting, number=number, forgiven="Bad file descriptor") == 0
 
 
 def test_it_leaves_in_order_while_it_is_still_starting(tmp_path, consul, counting, free_port):

@@ -146,7 +146,10 @@ def test_every_name_and_every_module_can_be_imported(user, python):
     assert refused == {
         f"consul_access.integrations.{extra}": f"{what} is not installed: pip install 'consul-access[{extra}]'"
         for extra, what in (("opentelemetry", "opentelemetry-api"), ("prometheus", "prometheus_client"))
-    }
+    } | dict.fromkeys(
+        ("consul_access._live.line", "consul_access.wire2"),
+        "h2 is not installed: pip install 'consul-access[http2]'",
+    )
 
 
 def test_the_command_answers(user):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consul_access.errors import NoLeader, PermissionDenied, TokenUnknown
@@ -54,11 +54,11 @@ def test_whatever_a_stream_ends_at_the_next_one_loses_and_repeats_nothing(data: 
     watching = Watching(meaning_of, start=2)
     told: list[KeyEvent] = []
     for _ in range(data.draw(st.integers(0, 4))):
-        lines = data.draw(streams(history, watching.resume_at))
+        lines = data.draw(streams(history, watching.opens_at))
         for line in lines[: data.draw(st.integers(0, len(lines)))]:
             told += watching.take(line).events
         watching.lost()
-    for line in data.draw(streams(history, watching.resume_at)):
+    for line in data.draw(streams(history, watching.opens_at)):
         told += watching.take(line).events
 
     assert told == history
@@ -87,7 +87,31 @@ def test_a_line_that_comes_twice_is_told_once(data: st.DataObject, sizes: list[i
     assert told == history
 
 
-@given(st.lists(st.builds(WatchLine, revision=st.integers(0, 50), created=st.booleans()), max_size=20))
+anything = st.builds(
+    WatchLine,
+    revision=st.integers(0, 50),
+    watch_id=st.just(0),
+    created=st.booleans(),
+    canceled=st.booleans(),
+    compact_revision=st.integers(0, 50),
+    cancel_reason=st.just(""),
+    fragment=st.booleans(),
+    events=st.lists(st.integers(0, 50), max_size=2).map(
+        lambda revisions: tuple(KeyEvent(EventKind.PUT, b"k", revision=one) for one in revisions)
+    ),
+    error=st.none(),
+)
+"""Lines in no sensible order."""
+
+
+@given(st.lists(anything, max_size=20))
+@example(  # the watch begins when something is held already
+    [
+        WatchLine(events=(KeyEvent(EventKind.PUT, b"k"),), fragment=True),
+        WatchLine(created=True, revision=9),
+        WatchLine(revision=9, events=(KeyEvent(EventKind.PUT, b"k"),)),
+    ]
+)
 def test_the_cursor_never_goes_back(lines: list[WatchLine]):
     watching = Watching(meaning_of)
     cursors = [0]
@@ -105,6 +129,15 @@ def test_a_watch_from_now_on_resumes_behind_the_moment_it_began():
     assert watching.resume_at == 0
     watching.take(WatchLine(created=True, revision=7))
     assert watching.resume_at == 8
+
+
+@pytest.mark.parametrize(("start", "opened"), [(0, 0), (1, 1), (2, 1), (9, 8)])
+def test_a_stream_is_opened_at_a_revision_that_nothing_is_wanted_of(start, opened):
+    """One that is compacted where the watch would go on may have lost what was deleted there, and not say so."""
+    watching = Watching(meaning_of, start=start)
+    assert watching.opens_at == opened
+    before = KeyEvent(EventKind.PUT, b"k", revision=start - 1)
+    assert watching.take(WatchLine(revision=start, events=(before,))).events == ()
 
 
 def test_a_member_that_catches_up_has_not_told_all_up_to_its_own_revision():

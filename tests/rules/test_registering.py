@@ -9,6 +9,7 @@ import pytest
 from consul_access.errors import InvalidInput
 from consul_access.models.checks import HttpCheck, TcpCheck, TtlCheck
 from consul_access.models.default import DEFAULT
+from consul_access.models.definition import ServiceDefinition
 from consul_access.rules.registering import definition
 
 
@@ -104,3 +105,12 @@ def test_what_the_caller_changes_afterwards_does_not_change_the_definition() -> 
     ports["more"] = 81
 
     assert (found.meta, found.ports) == ({"a": "b"}, {"http": 80})
+
+
+def test_what_was_checked_is_what_is_sent_whatever_becomes_of_what_it_was_made_of() -> None:
+    meta = {"version": "1"}
+    made = ServiceDefinition(id="web-1", name="web", meta=meta)
+    meta["a key that no agent takes"] = "x"
+    made.payload().clear()
+
+    assert made.payload() == {"ID": "web-1", "Name": "web", "Meta": {"version": "1"}}

@@ -27,6 +27,22 @@ def test_what_cannot_be_imitated_is_refused(version, gateway):
         FakeEtcd(version, gateway=gateway)
 
 
+@pytest.mark.parametrize(
+    ("version", "is_kept"),
+    [("3.4.33", False), ("3.4.34", True), ("3.5.15", False), ("3.5.16", True), ("3.6.0", True), ("3.7.0", True)],
+)
+def test_whether_a_compaction_keeps_what_was_deleted_last_goes_by_the_whole_version(version, is_kept):
+    fake = FakeEtcd(version)
+    fake.put("a", "1")
+    fake.delete("a")
+    revision = fake.compact()
+    assert [event.is_delete for event in fake.state.keys.store.events_since(revision)] == [True] * is_kept
+    fake.put("b", "1")
+    fake.compact()
+    assert [event.pair.key for event in fake.state.keys.store.events_since(revision)] == [b"b"]
+    assert fake.keys() == [b"b"]
+
+
 def test_a_lease_ends_with_the_clock_and_its_keys_with_it():
     clock = SimulatedClock()
     fake = FakeEtcd(clock=clock)

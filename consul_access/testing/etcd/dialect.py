@@ -40,11 +40,13 @@ class Dialect:
     Args:
         text: the version, such as `3.4.23`.
         minor: the second of its numbers.
+        patch: the third.
         gateway: the generation of its gateway, 1 or 2.
     """
 
     text: str
     minor: int
+    patch: int
     gateway: int
 
     @classmethod
@@ -62,7 +64,7 @@ class Dialect:
         usual = 1 if minor < 6 else 2
         if gateway not in {None, 1, 2}:
             raise InvalidInput(f"gateway={gateway!r} is no generation of the gateway: write 1 or 2")
-        return cls(text, minor, gateway or usual)
+        return cls(text, minor, int(parts[2]), gateway or usual)
 
     @property
     def has_auth_status(self) -> bool:
@@ -73,6 +75,14 @@ class Dialect:
     def guards_lease_keys(self) -> bool:
         """A lease's keys are told only to who may read them."""
         return self.minor >= 5
+
+    @property
+    def keeps_last_deletions(self) -> bool:
+        """A watch from the revision of a compaction on is told what was deleted at that revision.
+
+        From 3.4.34 and 3.5.16 on, and in all from 3.6 on (etcd's change "keep tombstone if revision == compactAtRev").
+        """
+        return self.patch >= {4: 34, 5: 16}.get(self.minor, 0)
 
     @property
     def has_probes(self) -> bool:

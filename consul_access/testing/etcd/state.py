@@ -49,7 +49,7 @@ class EtcdState:
 
     def wipe(self) -> None:
         """Forgets every key and lease."""
-        self.keys = Keyspace(Store(), Leases(self.dice))
+        self.keys = Keyspace(Store(keeps_last_deletions=self.dialect.keeps_last_deletions), Leases(self.dice))
         self.keys.store.on_commit = self._happened
 
     # --- words --------------------------------------------------------------------------------------------

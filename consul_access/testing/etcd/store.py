@@ -56,9 +56,14 @@ def covers(key: bytes, end: bytes, wanted: bytes) -> bool:
 
 
 class Store:
-    """The keys of a member."""
+    """The keys of a member.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_last_deletions: a compaction keeps what was deleted at its very revision, for those who watch from there.
+    """
+
+    def __init__(self, *, keeps_last_deletions: bool = True) -> None:
+        self._keeps_last_deletions = keeps_last_deletions
         self.revision = 1
         self.compacted = -1
         self._written: dict[bytes, list[Pair]] = {}
@@ -145,19 +150,23 @@ class Store:
             raise Refused(11, FUTURE)
         self.compacted = revision
         for key, written in list(self._written.items()):
-            place = bisect.bisect_right(written, revision, key=lambda pair: pair.mod)
-            kept = written[max(0, place - 1) :]
-            if kept[0].mod <= revision and not kept[0].version:
-                kept = kept[1:]
-            if kept:
+            if kept := self._kept(written):
                 self._written[key] = kept
             else:
                 del self._written[key]
                 del self._keys[bisect.bisect_left(self._keys, key)]
-        known = {(pair.key, pair.mod) for written in self._written.values() for pair in written}
-        self._events = [
-            event for event in self._events if event.pair.mod > revision or (event.pair.key, event.pair.mod) in known
-        ]
+        # One step may write a key, delete it and write it again: its revision alone does not tell which is known.
+        known = {id(pair) for written in self._written.values() for pair in written}
+        self._events = [event for event in self._events if id(event.pair) in known]
+
+    def _kept(self, written: list[Pair]) -> list[Pair]:
+        """What a compaction leaves of a key: all that came later, and what it was by then."""
+        later = bisect.bisect_right(written, self.compacted, key=lambda pair: pair.mod)
+        if not later:
+            return written
+        last = written[later - 1]
+        is_kept = last.version or (last.mod == self.compacted and self._keeps_last_deletions)
+        return written[later - 1 if is_kept else later :]
 
     def _write(self, pair: Pair) -> None:
         if pair.key not in self._written:

@@ -12,5 +12,6 @@ from tests.live.test_etcd_watch import (  # noqa: F401
     test_events_are_told_as_they_happen,
     test_several_ranges_share_a_stream,
     test_watches_never_starve_calls,
+    test_what_was_deleted_at_the_revision_of_a_compaction_is_not_lost,
     test_what_was_not_handed_out_yet_comes_again_in_another_watch,
 )
