@@ -7,14 +7,16 @@ from array import array
 from collections.abc import Callable, Generator
 from functools import cache
 from operator import is_
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, cast
 
-from pydantic import FailFast, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, from_json, to_json
 
 from consul_access.call import Reply
 from consul_access.errors import BadAnswer
 from consul_access.models.meta import Entries, QueryMeta
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
 
 __all__ = ["AT_THE_FIRST", "Rereader", "decode", "decode_list"]
 
@@ -40,26 +42,33 @@ _SEPARATORS: Final = (
 within JSON texts are escaped, so neither can occur in one."""
 
 
-class _AtTheFirst(FailFast):
-    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType] - so that types that have it can be looked up
+class _AtTheFirst:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return cast("CoreSchema", {**handler(source), "fail_fast": True})
 
 
 AT_THE_FIRST: Final = _AtTheFirst()
 """Has a list be given up at its first bad item: a complaint takes many times what a bad item took."""
 
 
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return _made(kind)
+def _one(kind: Any) -> SchemaValidator:
+    return _made(kind, listed=False)
+
+
+def _list_of(kind: Any) -> SchemaValidator:
+    return _made(kind, listed=True)
 
 
 @cache
-def _made(kind: Any) -> TypeAdapter[Any]:
+def _made(kind: Any, *, listed: bool) -> SchemaValidator:
     # Made when the first such answer comes: building one takes milliseconds that not every program needs to spend.
-    return TypeAdapter(kind)
+    if hasattr(kind, "core_schema"):
+        schema = kind.core_schema()
+        return SchemaValidator(core_schema.list_schema(schema, fail_fast=True) if listed else schema)
+    from pydantic import TypeAdapter  # to load it takes longer than all else that a look-up needs
 
-
-def _list_of(kind: Any) -> TypeAdapter[Any]:
-    return _made(Annotated[list[kind], AT_THE_FIRST])
+    wanted: Any = Annotated[list[kind], AT_THE_FIRST] if listed else kind
+    return cast("SchemaValidator", TypeAdapter(wanted).validator)
 
 
 def decode(kind: type[T], reply: Reply) -> T:
@@ -69,7 +78,7 @@ def decode(kind: type[T], reply: Reply) -> T:
         BadAnswer: it is something else.
     """
     try:
-        value: T = _adapter(kind).validate_json(reply.body)
+        value: T = _one(kind).validate_json(reply.body)
     except ValidationError as error:
         raise _bad(reply, error) from error
     return value
@@ -171,7 +180,7 @@ class Rereader(Generic[T]):
 
     def _validator(self) -> Callable[[bytes], list[T]]:
         if self._validate is None:
-            self._validate = _list_of(self._kind).validator.validate_json
+            self._validate = _list_of(self._kind).validate_json
         return self._validate
 
     def _by_entry(self, body: bytes) -> Generator[None, None, tuple[tuple[T, ...], array[int]] | None]:
@@ -238,7 +247,7 @@ def _one_by_one(kind: type[T], reply: Reply) -> tuple[list[T], int]:
     rejected = 0
     for entry in raw:
         try:
-            entries.append(_adapter(kind).validate_json(to_json(entry)))
+            entries.append(_one(kind).validate_json(to_json(entry)))
         except ValidationError:
             rejected += 1
             if rejected > max(MOST_REJECTED, len(entries)):

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, quote, urlsplit
 
-from pydantic import SecretStr
-
 from consul_access.errors import InvalidSettings
 from consul_access.models.address import Address, Target
-from consul_access.tokens import FileToken, NoToken, TokenArgument, TokenSource, token_source
+from consul_access.tokens import FileToken, NoToken, TokenArgument, TokenSource, is_secret, secret, token_source
 
 if TYPE_CHECKING:
     import ssl
+
+    from pydantic import SecretStr
 
 __all__ = [
     "FLAG_VALUES",
@@ -507,13 +507,13 @@ def _auth(given: tuple[str, str | SecretStr] | None, env: Environment) -> tuple[
         text = env.get("CONSUL_HTTP_AUTH")
         if text is None:
             return None
-        user, _, secret = text.partition(":")
+        user, _, word = text.partition(":")
     else:
         user, password = given
-        secret = password.get_secret_value() if isinstance(password, SecretStr) else password
-    if ":" in user or not (user + secret).isprintable():
+        word = password.get_secret_value() if is_secret(password) else password
+    if ":" in user or not (user + word).isprintable():
         raise InvalidSettings("the user of http_auth= holds a colon, or one of the two a control character")
-    return user, SecretStr(secret)
+    return user, secret(word)
 
 
 def _word(name: str, value: str | None) -> str | None:

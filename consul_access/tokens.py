@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeGuard, cast
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, cast
 
 from consul_access.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+    from typing_extensions import TypeIs  # of Python 3.13
 
 __all__ = [
     "FileToken",
@@ -25,13 +28,28 @@ __all__ = [
     "TokenArgument",
     "TokenSource",
     "is_at_hand",
+    "is_secret",
+    "secret",
     "token_source",
 ]
 
-TokenValue: TypeAlias = str | SecretStr | None
+TokenValue: TypeAlias = "str | SecretStr | None"
 TokenArgument: TypeAlias = (
     "str | SecretStr | LoginToken | os.PathLike[str] | Callable[[], TokenValue] | Callable[[], Awaitable[TokenValue]]"
 )
+
+
+def secret(text: str) -> SecretStr:
+    """The text, which no repr shows."""
+    from pydantic import SecretStr  # whoever has no secrets starts sooner without
+
+    return SecretStr(text)
+
+
+def is_secret(value: object) -> TypeIs[SecretStr]:
+    """Whether it is a `SecretStr`; as long as nobody has loaded those, nothing is."""
+    loaded = sys.modules.get("pydantic.types")
+    return loaded is not None and isinstance(value, loaded.SecretStr)
 
 
 class TokenSource(Protocol):
@@ -72,7 +90,7 @@ class StaticToken:
     __slots__ = ("_value",)
 
     def __init__(self, value: str | SecretStr) -> None:
-        self._value = SecretStr(_checked(value, "token="))
+        self._value = secret(_checked(value, "token="))
 
     def read(self) -> str | None:
         """The token."""
@@ -130,9 +148,7 @@ class FileToken:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _load(self) -> SecretStr:
-        return SecretStr(
-            _checked(self._path.read_text("utf-8", "replace").strip(), f"the token file {str(self._path)!r}")
-        )
+        return secret(_checked(self._path.read_text("utf-8", "replace").strip(), f"the token file {str(self._path)!r}"))
 
     def __repr__(self) -> str:
         return f"token from {str(self._path)!r}"
@@ -150,7 +166,7 @@ class FunctionToken:
     def __init__(self, function: Callable[[], TokenValue] | Callable[[], Awaitable[TokenValue]]) -> None:
         self._function = function
         self._asked = False
-        self._value = SecretStr("")
+        self._value = secret("")
 
     def read(self) -> str | None | Awaitable[str | None]:
         """The token that the function returned last."""
@@ -161,7 +177,7 @@ class FunctionToken:
         if inspect.iscoroutinefunction(self._function):
             return self._asked_async()
         answer = self._function()
-        if answer is None or isinstance(answer, str | SecretStr):
+        if answer is None or isinstance(answer, str) or is_secret(answer):
             return self._keep(answer)
         if inspect.isawaitable(answer):
             return self._awaited(answer)
@@ -174,7 +190,7 @@ class FunctionToken:
         return self._keep(await answer)
 
     def _keep(self, value: TokenValue) -> str | None:
-        self._value = SecretStr(_checked(value or "", "the token function's answer"))
+        self._value = secret(_checked(value or "", "the token function's answer"))
         self._asked = True
         return self._value.get_secret_value() or None
 
@@ -223,7 +239,7 @@ class LoginToken:
                 f"bearer_file={name!r} cannot be read ({error.strerror}): in Kubernetes the pod needs "
                 "automountServiceAccountToken, elsewhere give another file"
             ) from None
-        return SecretStr(_checked(text, f"the bearer token file {name!r}"))
+        return secret(_checked(text, f"the bearer token file {name!r}"))
 
     def read(self) -> str | None:
         """None: a client asks Consul for the token."""
@@ -243,7 +259,7 @@ def token_source(token: TokenArgument) -> TokenSource:
     Raises:
         InvalidSettings: it is nothing that a token can come from.
     """
-    if isinstance(token, str | SecretStr):
+    if isinstance(token, str) or is_secret(token):
         return StaticToken(token)
     if isinstance(token, os.PathLike):
         return FileToken(token)
@@ -256,7 +272,7 @@ def token_source(token: TokenArgument) -> TokenSource:
 
 def _checked(token: str | SecretStr, what: str) -> str:
     """The token, if it can be sent in a header. The error does not repeat it."""
-    text = token.get_secret_value() if isinstance(token, SecretStr) else token
+    text = token.get_secret_value() if is_secret(token) else token
     if not isinstance(text, str):
         raise InvalidSettings(f"{what} must be a text, not {type(text).__name__}")
     if not text.isascii() or not text.isprintable():

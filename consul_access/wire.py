@@ -94,16 +94,16 @@ class WireAnswer:
         headers: as they came.
         body: as it came.
         reusable: whether the connection is good for another request.
-        remote_ip: the IP address of the other end, if it is known.
         packing: what the header `Content-Encoding` says; empty without one.
+        remote_ip: the IP address of the other end, if it is known.
     """
 
     status: int
     headers: Headers
     body: bytes
     reusable: bool
+    packing: bytes
     remote_ip: str | None = None
-    packing: bytes = b""
 
 
 @dataclass(slots=True)
@@ -246,8 +246,8 @@ class AnswerReader:
             Headers(self._headers),
             bytes(self._body),
             reusable,
-            remote_ip,
             self._known.get(b"content-encoding", b""),
+            remote_ip,
         )
 
     # What the parser calls. An exception in here would reach the caller in disguise, hence `_error`.

@@ -305,7 +305,8 @@ class Conversation:
             return
         self._surplus = 0
         headers, body = Headers(answer.headers), bytes(answer.body)
-        whole = WireAnswer(answer.status, headers, body, reusable=True, remote_ip=self._remote_ip)
+        packing = headers.get("content-encoding", "").encode("latin-1")
+        whole = WireAnswer(answer.status, headers, body, True, packing, self._remote_ip)
         self._endings.append(Ending(number, whole))
 
     def _given_up(self, number: int, code: ErrorCodes | int | None) -> None:

@@ -84,25 +84,28 @@ def test_importing_the_package_loads_next_to_nothing():
     assert not loaded & {"httpx", "pydantic", "anyio", "asyncio", "tenacity", "typing", "ssl"}
 
 
-def test_a_look_up_loads_neither_httpx_nor_tenacity_nor_tls_and_for_threads_no_event_loop():
+def test_a_look_up_loads_neither_pydantic_nor_httpx_nor_tenacity_nor_tls_and_for_threads_no_event_loop():
     code = (
         "import sys, consul_access\n"
-        "assert consul_access.ConsulAccess(url=sys.argv[1]).instances('web') == []\n"
-        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio', 'encodings.idna', 'ssl'} & set(sys.modules))"
+        "found = consul_access.ConsulAccess(url=sys.argv[1]).instances('web')\n"
+        "assert [str(one.address) for one in found] == ['10.0.0.5:80']\n"
+        "heavy = {'pydantic', 'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio', 'encodings.idna', 'ssl'}\n"
+        "print(heavy & set(sys.modules))"
     )
-    with ScriptedServer([answer()]) as server:
+    entry = {"Node": {}, "Service": {"ID": "web-1", "Service": "web", "Address": "10.0.0.5", "Port": 80}, "Checks": []}
+    with ScriptedServer([answer(body=json.dumps([entry]).encode())]) as server:
         command = [sys.executable, "-c", code, server.url]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "set()"
 
 
-def test_an_etcd_client_loads_neither_httpx_nor_tenacity_and_for_threads_no_event_loop():
+def test_an_etcd_client_loads_neither_pydantic_nor_httpx_nor_tenacity_and_for_threads_no_event_loop():
     code = (
         "import sys, consul_access\n"
         "etcd = consul_access.EtcdRegistry(port=1, retry=consul_access.RetryPolicy.none())\n"
         "etcd._gateway._request; etcd.watch_key('a')\n"
         "from consul_access.etcd import kv; kv.get(kv.Get('a'))\n"
-        "print({'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio'} & set(sys.modules))"
+        "print({'pydantic', 'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "set()"

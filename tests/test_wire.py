@@ -320,7 +320,7 @@ def test_gzip_is_unpacked(encoding: str) -> None:
 @pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
 def test_what_is_not_packed_stays_as_it_is(encoding: str) -> None:
     assert unpack(packed(b"[]", encoding), LIMIT) == b"[]"
-    assert unpack(WireAnswer(200, Headers(), b"[]", reusable=True), LIMIT) == b"[]"
+    assert unpack(WireAnswer(200, Headers(), b"[]", reusable=True, packing=b""), LIMIT) == b"[]"
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "nonsense"])

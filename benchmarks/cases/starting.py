@@ -34,9 +34,16 @@ INTRODUCTION = (
     "What a fresh interpreter takes, by its own clock: for the import alone, and for import and first look-up of ten "
     "instances together."
 )
-NO_MODEL = (
-    "Pydantic is most of it: by itself, without a model, it takes what the table of that section says. What is not "
-    "needed for a look-up over plain HTTP (TLS, httpx, tenacity, the other models) is not imported."
+NOT_LOADED = (
+    "instances are read by Pydantic's core alone, without Pydantic, which by itself takes what the table of that "
+    "section says. What is not needed for a look-up over plain HTTP (TLS, httpx, tenacity, the other models) is not "
+    "imported."
+)
+PARTS = (
+    "addresses are taken from typed instances, which are the one way to read an answer. Of 85 ms of the processor's "
+    "time, where py-consul takes 105, 38 are modules of Python's own, 17 Pydantic's core with what it needs, 25 this "
+    "library's, a third of them for its small classes, and 5 the look-up. To read addresses without Pydantic's core "
+    "would save its 17, and be a second reader of the same answers."
 )
 
 
@@ -110,14 +117,14 @@ CLAIMS = (
         *(("ours", "look-up"), ("py-consul", "look-up")),
         target=1.4,
         row=16,
-        why=NO_MODEL,
+        why=NOT_LOADED,
     ),
     Claim(
         "start to the first addresses / py-consul's first look-up",
         *(("ours, addresses", "look-up"), ("py-consul", "look-up")),
         target=0.6,
         row=16,
-        why="addresses are taken from typed instances, which are the one way to read an answer: as in the row before.",
+        why=PARTS,
     ),
 )
 CASE = Case("starting", "From nothing", INTRODUCTION, measure, tables, CLAIMS, plots)

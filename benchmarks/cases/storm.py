@@ -12,7 +12,7 @@ from benchmarks.common.session import Session, turn
 from benchmarks.common.statistics import number
 from tests.support.agents import ConsulAgent
 
-CLIENTS = ("raw", "ours", "ours-async", "go", "py-consul", "discovery-client", "httpx")
+CLIENTS = ("raw", "raw-async", "ours", "ours-async", "go", "py-consul", "discovery-client", "httpx")
 SERVICES = 1000
 AGENTS = {"disk": "a server with its data on disk", "dev": "an agent in dev mode"}
 INTRODUCTION = f"""\

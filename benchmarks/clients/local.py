@@ -192,7 +192,7 @@ class Local:
         import tenacity
 
         call = Call("any", "GET", "/v1/any", lambda reply: reply)
-        found = WireAnswer(200, Headers(), b"{}", reusable=True)
+        found = WireAnswer(200, Headers(), b"{}", reusable=True, packing=b"")
         with ConsulAccess(port=1) as access:
             transport = access._transport
             transport._own, own = At(found), transport._own  # type: ignore[assignment]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Protocol, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from consul_access.call import Call, Reply, path
 from consul_access.decoding import decode_list
@@ -105,7 +105,7 @@ def state(state: str, **query: Unpack[Query]) -> Call[Entries[Check]]:
     return _checks("health.state", state, query)
 
 
-_PASSING: Final = cast("type[ServiceInstance]", Annotated[ServiceInstance, AllPassing()])
+_PASSING: Final = cast("type[ServiceInstance]", AllPassing)
 _CHECK_OPTIONS: Final = frozenset(Query.__annotations__) - {"policy", "tags", "meta", "max_heartbeat_age"}
 _PATHS = {"health.checks": "checks", "health.node": "node", "health.state": "state"}
 

@@ -5,11 +5,15 @@ https://etcd.io/docs/v3.5/op-guide/authentication/
 
 from __future__ import annotations
 
-from pydantic import SecretStr
+from typing import TYPE_CHECKING
 
 from consul_access.call import Call, Repeat, Reply, json_body
 from consul_access.etcd.coding import read_object
 from consul_access.etcd.texts import fault, meaning
+from consul_access.tokens import secret
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 __all__ = ["authenticate"]
 
@@ -30,7 +34,7 @@ def authenticate(user: str, password: SecretStr) -> Call[SecretStr | None]:
 
 def _token(reply: Reply) -> SecretStr | None:
     if reply.status == 200:
-        return read_object(lambda answer: SecretStr(answer["token"]), reply)
+        return read_object(lambda answer: secret(answer["token"]), reply)
     if "authentication is not enabled" in fault(reply.text)[0]:  # 412 from older gateways, 400 from newer ones
         return None
     meant = meaning(reply.status, reply.text)

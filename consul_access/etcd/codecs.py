@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import ValidationError, from_json, to_json
 
 from consul_access.errors import BadValue, ConsulAccessError, InvalidInput, InvalidSettings
 from consul_access.etcd.coding import MALFORMED

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pydantic import SecretStr
-
 from consul_access.errors import InvalidSettings
 from consul_access.etcd.codecs import DEFAULT_PREFIX, codec_named
 from consul_access.etcd.leases import LONGEST
@@ -25,9 +23,12 @@ from consul_access.settings import (
     file_name,
     parsed_target,
 )
+from consul_access.tokens import is_secret, secret
 
 if TYPE_CHECKING:
     import ssl
+
+    from pydantic import SecretStr
 
 __all__ = ["EtcdSettings"]
 
@@ -212,10 +213,10 @@ def _login(user: str | None, password: str | SecretStr | None, env: Environment)
         if not separator:
             raise InvalidSettings("a user was given and no password: give password=, too (or ETCDCTL_PASSWORD)")
         password = rest
-    secret = password if isinstance(password, SecretStr) else SecretStr(password)
+    hidden = password if is_secret(password) else secret(password)
     if not name:
         raise InvalidSettings("the user's name is empty: write user=NAME")
-    return name, secret
+    return name, hidden
 
 
 def _prefix(prefix: str) -> str:

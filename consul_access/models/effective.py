@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from pydantic import Field
+from pydantic_core import CoreSchema, core_schema
 
 from consul_access.errors import NoInstances
 from consul_access.models.address import Address
 
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
 __all__ = [
+    "HOST",
+    "PORT",
     "Host",
     "KubernetesMarks",
     "NamedPort",
@@ -29,11 +34,27 @@ _IPV6 = rf"(?:(?:{_GROUP}:){{2,7}}(?:{_GROUP}|{_IPV4})|:(?::{_GROUP}){{7}}|(?:{_
 """Every address is such a text, but not the reverse: to be exact would cost the first look-up 3 ms."""
 _NAME = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]*[A-Za-z_][A-Za-z0-9_-]*\.?"
 
-Host = Annotated[str, Field(pattern=rf"^(?:|{_IPV4}|{_IPV6}|{_NAME})$", max_length=253)]
+HOST = core_schema.str_schema(pattern=rf"^(?:|{_IPV4}|{_IPV6}|{_NAME})$", max_length=253)
 """An IP address, a host name, or nothing. Agents store whatever they are told (`http://evil`, `a b`, `host:80`)."""
 
-Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
+PORT = core_schema.int_schema(ge=0, le=65535, strict=True)
 """A port, or 0 for none. Agents store -1 and 70000 too."""
+
+
+class _Read:
+    """Marks a type that is read by a schema of Pydantic's core."""
+
+    __slots__ = ("_schema",)
+
+    def __init__(self, schema: CoreSchema) -> None:
+        self._schema = schema
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return self._schema
+
+
+Host = Annotated[str, _Read(HOST)]
+Port = Annotated[int, _Read(PORT)]
 
 _ZEROS = "0:."
 """What `0.0.0.0` and `::` consist of, in every spelling."""

@@ -1,27 +1,36 @@
-"""One running copy of a service, flat and small: what look-ups hand out and caches hold by the thousand."""
+"""One running copy of a service, flat and small: what look-ups hand out and caches hold by the thousand.
+
+How an answer becomes instances is written here as a schema of Pydantic's core. Pydantic would make the same one of
+annotations, but to load it takes longer than all the rest of a program's first look-up.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, cast
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydantic import AliasPath, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic.dataclasses import dataclass
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import ArgsKwargs, CoreConfig, CoreSchema, SchemaValidator, core_schema
 
 from consul_access.models.address import Address
 from consul_access.models.effective import (
-    Host,
+    HOST,
+    PORT,
     KubernetesMarks,
     NamedPort,
-    Port,
     callable_address,
     effective_host,
     effective_port,
     kubernetes_marks,
     port_named,
 )
-from consul_access.models.nullable import NullAs
+from consul_access.models.nullable import null_as
 from consul_access.models.status import CheckStatus, aggregate
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
 
 __all__ = [
     "AllPassing",
@@ -33,18 +42,15 @@ __all__ = [
     "standing_of",
 ]
 
+S = TypeVar("S", bound="_Schemed")
+
 _NODE_MAINTENANCE = "_node_maintenance"
 _SERVICE_MAINTENANCE = "_service_maintenance:"
 _NOWHERE = "\0"
 
-
-@dataclass(frozen=True, slots=True, config=ConfigDict(defer_build=True))
-class _CheckOutline:
-    """As much of a check as its instance's standing needs."""
-
-    status: CheckStatus = Field(validation_alias="Status")
-    check_id: str = Field("", validation_alias="CheckID")
-    service_id: str = Field("", validation_alias="ServiceID")
+_TEXT = core_schema.str_schema()
+_NUMBER = core_schema.int_schema()
+_BY_NAME_TOO = CoreConfig(validate_by_name=True, validate_by_alias=True)
 
 
 class _Standing(NamedTuple):
@@ -62,14 +68,6 @@ class Standing(_Standing):
 
     __slots__ = ()
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        outlines = handler.generate_schema(Annotated[list[_CheckOutline], NullAs(list)])
-        return core_schema.json_or_python_schema(
-            json_schema=core_schema.no_info_after_validator_function(_standing, outlines),
-            python_schema=core_schema.is_instance_schema(cls),
-        )
-
 
 _ALL_PASSING = Standing()
 
@@ -81,10 +79,12 @@ def check_status(check_id: str, status: CheckStatus) -> CheckStatus:
     return status
 
 
-def _standing(checks: list[_CheckOutline]) -> Standing:
-    if all(check.status is CheckStatus.PASSING for check in checks):
+def _standing(checks: list[dict[str, Any]]) -> Standing:
+    if all(check["Status"] is CheckStatus.PASSING for check in checks):
         return _ALL_PASSING
-    return standing_of([(check_status(check.check_id, check.status), bool(check.service_id)) for check in checks])
+    return standing_of([
+        (check_status(check["CheckID"], check["Status"]), bool(check["ServiceID"])) for check in checks
+    ])  # fmt: skip
 
 
 def standing_of(statuses: list[tuple[CheckStatus, bool]]) -> Standing:
@@ -93,28 +93,97 @@ def standing_of(statuses: list[tuple[CheckStatus, bool]]) -> Standing:
     return Standing(aggregate(status for status, _ in statuses), aggregate(own))
 
 
-@dataclass(frozen=True, slots=True, config=ConfigDict(defer_build=True, validate_by_name=True, validate_by_alias=True))
-class PortEntry:
+# --- schemas ------------------------------------------------------------------------------------------------
+
+
+def _dataclass(kind: type[object], *parts: core_schema.DataclassField) -> CoreSchema:
+    arguments = core_schema.dataclass_args_schema(kind.__name__, list(parts))
+    names = [part["name"] for part in parts]
+    return core_schema.dataclass_schema(kind, arguments, names, config=_BY_NAME_TOO, slots=True)
+
+
+def _field(name: str, found_at: str | list[str | int], schema: CoreSchema) -> core_schema.DataclassField:
+    return core_schema.dataclass_field(name, schema, kw_only=False, validation_alias=found_at)
+
+
+def _or(schema: CoreSchema, default: object) -> CoreSchema:
+    return core_schema.with_default_schema(schema, default=default)
+
+
+def _or_null(schema: CoreSchema, empty: Callable[[], object]) -> CoreSchema:
+    return core_schema.with_default_schema(null_as(schema, empty), default_factory=empty)
+
+
+def _standing_schema() -> CoreSchema:
+    """From an answer, checks; by hand, the standing itself."""
+    outline = core_schema.typed_dict_schema({
+        "Status": core_schema.typed_dict_field(core_schema.enum_schema(CheckStatus, list(CheckStatus), sub_type="str")),
+        "CheckID": core_schema.typed_dict_field(_or(_TEXT, "")),
+        "ServiceID": core_schema.typed_dict_field(_or(_TEXT, "")),
+    })  # fmt: skip
+    checks = null_as(core_schema.list_schema(outline), list)
+    return core_schema.json_or_python_schema(
+        json_schema=core_schema.no_info_after_validator_function(_standing, checks),
+        python_schema=core_schema.is_instance_schema(Standing),
+    )
+
+
+class _Schemed(ABC):
+    """Has a schema of its own, also for models of Pydantic that it is part of."""
+
+    __slots__ = ()
+
+    @classmethod
+    @abstractmethod
+    def core_schema(cls) -> CoreSchema:
+        """How it is read."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return cls.core_schema()
+
+
+def _checked(kind: type[S]) -> type[S]:
+    """Has it checked by its schema also when it is made by hand."""
+
+    @cache
+    def validator() -> SchemaValidator:
+        return SchemaValidator(kind.core_schema())
+
+    @wraps(kind.__init__)
+    def made(self: S, *given: object, **named: object) -> None:
+        validator().validate_python(ArgsKwargs(given, named), self_instance=self)
+
+    kind.__init__ = made  # type: ignore[assignment, method-assign] # pyright: ignore[reportAttributeAccessIssue]
+    return kind
+
+
+@_checked
+@dataclass(frozen=True, slots=True)
+class PortEntry(_Schemed):
     """An entry of `Ports` (agent and health) or `ServicePorts` (catalog), Consul 1.22."""
 
-    port: Annotated[int, Field(validation_alias="Port", ge=1, le=65535)]
-    name: Annotated[str, Field(validation_alias="Name")] = ""
-    default: Annotated[bool, Field(validation_alias="Default")] = False
+    port: int
+    name: str = ""
+    default: bool = False
+
+    @classmethod
+    def core_schema(cls) -> CoreSchema:
+        """How it is read."""
+        return _dataclass(
+            cls,
+            _field("port", "Port", core_schema.int_schema(ge=1, le=65535)),
+            _field("name", "Name", _or(_TEXT, "")),
+            _field("default", "Default", _or(core_schema.bool_schema(), False)),
+        )
 
     def named(self) -> NamedPort:
         return NamedPort(self.name, self.port, default=self.default)
 
 
-def _service(name: str) -> AliasPath:
-    return AliasPath("Service", name)
-
-
-def _node(*names: str) -> AliasPath:
-    return AliasPath("Node", *names)
-
-
-@dataclass(frozen=True, slots=True, config=ConfigDict(defer_build=True, validate_by_name=True, validate_by_alias=True))
-class ServiceInstance:
+@_checked
+@dataclass(frozen=True, slots=True)
+class ServiceInstance(_Schemed):
     """One running copy of a service.
 
     Args:
@@ -137,23 +206,52 @@ class ServiceInstance:
     `host`, `port` and `address` are where to call it.
     """
 
-    id: Annotated[str, Field(validation_alias=_service("ID"))]
-    service: Annotated[str, Field(validation_alias=_service("Service"))]
-    node: Annotated[str, Field(validation_alias=_node("Node"))] = ""
-    datacenter: Annotated[str, Field(validation_alias=_node("Datacenter")), NullAs(str)] = ""
-    service_address: Annotated[Host, Field(validation_alias=_service("Address")), NullAs(str)] = ""
-    node_address: Annotated[Host, Field(validation_alias=_node("Address")), NullAs(str)] = ""
-    service_port: Annotated[Port, Field(validation_alias=_service("Port")), NullAs(int)] = 0
-    port_entries: Annotated[tuple[PortEntry, ...], Field(validation_alias=_service("Ports")), NullAs(tuple)] = ()
-    tags: Annotated[tuple[str, ...], Field(validation_alias=_service("Tags")), NullAs(tuple)] = ()
-    meta: Annotated[dict[str, str], Field(validation_alias=_service("Meta")), NullAs(dict)] = Field(
-        default_factory=dict
-    )
-    passing_weight: Annotated[int, Field(validation_alias=AliasPath("Service", "Weights", "Passing"))] = 1
-    warning_weight: Annotated[int, Field(validation_alias=AliasPath("Service", "Weights", "Warning"))] = 1
-    standing: Annotated[Standing, Field(validation_alias="Checks")] = _ALL_PASSING
-    source: Annotated[str, Field(validation_alias=_node("Meta", "external-source"))] = ""
-    modify_index: Annotated[int, Field(validation_alias=_service("ModifyIndex"))] = 0
+    id: str
+    service: str
+    node: str = ""
+    datacenter: str = ""
+    service_address: str = ""
+    node_address: str = ""
+    service_port: int = 0
+    port_entries: tuple[PortEntry, ...] = ()
+    tags: tuple[str, ...] = ()
+    meta: dict[str, str] = field(default_factory=dict)
+    passing_weight: int = 1
+    warning_weight: int = 1
+    standing: Standing = _ALL_PASSING
+    source: str = ""
+    modify_index: int = 0
+
+    @classmethod
+    def core_schema(cls, *, standing: str = "Checks") -> CoreSchema:
+        """How an entry of `/v1/health/service` is read.
+
+        Args:
+            standing: the key at which its checks are looked for.
+        """
+        texts = core_schema.tuple_variable_schema(_TEXT)
+        return _dataclass(
+            cls,
+            _field("id", ["Service", "ID"], _TEXT),
+            _field("service", ["Service", "Service"], _TEXT),
+            _field("node", ["Node", "Node"], _or(_TEXT, "")),
+            _field("datacenter", ["Node", "Datacenter"], _or_null(_TEXT, str)),
+            _field("service_address", ["Service", "Address"], _or_null(HOST, str)),
+            _field("node_address", ["Node", "Address"], _or_null(HOST, str)),
+            _field("service_port", ["Service", "Port"], _or_null(PORT, int)),
+            _field(
+                "port_entries",
+                ["Service", "Ports"],
+                _or_null(core_schema.tuple_variable_schema(PortEntry.core_schema()), tuple),
+            ),
+            _field("tags", ["Service", "Tags"], _or_null(texts, tuple)),
+            _field("meta", ["Service", "Meta"], _or_null(core_schema.dict_schema(_TEXT, _TEXT), dict)),
+            _field("passing_weight", ["Service", "Weights", "Passing"], _or(_NUMBER, 1)),
+            _field("warning_weight", ["Service", "Weights", "Warning"], _or(_NUMBER, 1)),
+            _field("standing", standing, _or(_standing_schema(), _ALL_PASSING)),
+            _field("source", ["Node", "Meta", "external-source"], _or(_TEXT, "")),
+            _field("modify_index", ["Service", "ModifyIndex"], _or(_NUMBER, 0)),
+        )
 
     @property
     def status(self) -> CheckStatus:
@@ -232,15 +330,10 @@ class AllPassing:
     Reading them is a third of the work. The mark changes where `standing` is looked for, and nothing else.
     """
 
+    @staticmethod
+    def core_schema() -> CoreSchema:
+        """How such instances are read."""
+        return ServiceInstance.core_schema(standing=_NOWHERE)
+
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: dict[str, Any] = {**handler.resolve_ref_schema(handler(source))}
-        arguments: dict[str, Any] = {**schema["schema"]}
-        arguments["fields"] = [
-            {**field, "validation_alias": _NOWHERE} if field["name"] == "standing" else field
-            for field in arguments["fields"]
-        ]
-        schema["schema"] = arguments
-        schema.pop("ref", None)
-        # Pydantic's core would use the validator of the class itself, once there is one; not for generic classes.
-        schema["generic_origin"] = schema["cls"]
-        return cast("CoreSchema", schema)
+        return self.core_schema()

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["NullAs"]
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
+__all__ = ["NullAs", "null_as"]
+
+
+def null_as(schema: CoreSchema, empty: Callable[[], object]) -> CoreSchema:
+    """The schema, which also takes `null`, for an empty value.
+
+    Pydantic's core tries the schema itself first, so that only a `null` costs a call into Python.
+    """
+    null = core_schema.no_info_after_validator_function(lambda _: empty(), core_schema.none_schema())
+    return core_schema.union_schema([schema, null], mode="left_to_right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +29,9 @@ class NullAs:
 
     Args:
         empty: makes the empty value.
-
-    Pydantic's core tries the field's own schema first, so that only a `null` costs a call into Python.
     """
 
     empty: Callable[[], object]
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        null = core_schema.no_info_after_validator_function(lambda _: self.empty(), core_schema.none_schema())
-        return core_schema.union_schema([handler(source), null], mode="left_to_right")
+        return null_as(handler(source), self.empty)

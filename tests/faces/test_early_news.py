@@ -21,7 +21,7 @@ def entry(port, name):
 def answer(*ports, index=7, status=200, body=None, name=b"X-Consul-Index"):
     found = [entry(port, f"orders-{place}") for place, port in enumerate(ports)]
     text = json.dumps(found, separators=(",", ":")).encode() if body is None else body
-    return WireAnswer(status, Headers([(name, str(index).encode())]), text, reusable=True)
+    return WireAnswer(status, Headers([(name, str(index).encode())]), text, reusable=True, packing=b"")
 
 
 class Asked:

@@ -265,3 +265,20 @@ def test_equal_instances_have_equal_hashes_and_survive_pickling() -> None:
 
     assert len({found, decoded(WHOLE)}) == 1
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"id": 1}, {"service_port": 70000}, {"service_address": "http://evil"}, {"tags": "ab"}, {"standing": "passing"}],
+)
+def test_what_is_made_by_hand_is_checked_like_an_answer(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        ServiceInstance(**({"id": "web-1", "service": "web"} | wrong))
+
+
+def test_the_schema_reads_every_field_with_the_default_that_the_class_has() -> None:
+    read = {part["name"] for part in ServiceInstance.core_schema()["schema"]["fields"]}  # type: ignore[typeddict-item]
+
+    assert read == {field.name for field in dataclasses.fields(ServiceInstance)}
+    assert decoded(SMALLEST) == BY_HAND
+    assert not hasattr(BY_HAND, "__dict__")
