@@ -248,7 +248,7 @@ def test_c08_the_servers_are_restarted_one_after_the_other(cluster, told):
 def test_c09_followers_are_frozen(cluster, told):
     frozen: list[Member] = []
     changed(cluster.leader(), 1)
-    # The stream to a frozen server is given up after 30 s and 10 s more (agent/grpc/client.go), a blocking query sooner.
+    # The stream to a frozen server is given up after 30 s and 10 s more (agent/grpc/client.go), a question sooner.
     within = 45 if has_views(cluster.agent) else 25
     with ConsulAccess(url=cluster.agent.url) as access, access.resolver("orders") as orders:
         with Picking(orders, {"orders-1", "orders-2", "orders-3"}):
