@@ -77,6 +77,11 @@ class Request:
     repeated: bool = False
     arrived: Callable[[WireAnswer], None] | None = None
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether it is answered at once: whoever waits for news wants to be told as it arrives."""
+        return self.arrived is None
+
     def render(self) -> bytes:
         """Head and body in one piece, so that a request is one write."""
         line = f"{self.method} {self.target.prefix}{self.path} HTTP/1.1\r\n"

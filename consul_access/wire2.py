@@ -40,6 +40,8 @@ __all__ = ["Conversation", "Ending"]
 
 MOST_AT_ONCE: Final = 200
 """Agents take 250 at once on a connection (Go's default), and count one that was given up for a moment longer."""
+RESERVE: Final = 10
+"""So many more may be for what is answered at once, such as who leads: no connection has to be made for that."""
 SURPLUS: Final = 10_000
 """So many frames may say nothing (settings, pings, empty data) until an answer has come to its end."""
 TOGETHER: Final = 4
@@ -115,6 +117,7 @@ class Conversation:
         self._machine.initiate_connection()
         self._machine.increment_flow_control_window(_WINDOW * 16)
         self._answers: dict[int, _Answer] = {}
+        self._brief: set[int] = set()
         self._endings: list[Ending] = []
         self._rest = b""
         self._held = self._surplus = 0
@@ -136,9 +139,17 @@ class Conversation:
     @property
     def free(self) -> int:
         """How many further requests may be sent now."""
+        return self._room(MOST_AT_ONCE + len(self._brief))
+
+    @property
+    def spare(self) -> int:
+        """The same, for what is answered at once."""
+        return self._room(MOST_AT_ONCE + RESERVE)
+
+    def _room(self, most: int) -> int:
         if not self.is_ready or self.leaving or self.failure is not None:
             return 0
-        return max(0, self.at_once - len(self._answers))
+        return max(0, min(most, self._machine.remote_settings.max_concurrent_streams) - len(self._answers))
 
     def has_begun(self, number: int) -> bool:
         """Whether something of this answer has come."""
@@ -162,6 +173,8 @@ class Conversation:
         number = self._machine.get_next_available_stream_id()
         self._machine.send_headers(number, _headers(request), end_stream=True)
         self._answers[number] = _Answer()
+        if request.is_brief:
+            self._brief.add(number)
         if number + 2 > _LAST_NUMBER:
             self.leaving = "the connection has run out of numbers"
         return number
@@ -338,6 +351,7 @@ class Conversation:
             self._unprocessed(number, self.leaving)
 
     def _forget(self, number: int) -> _Answer | None:
+        self._brief.discard(number)
         answer = self._answers.pop(number, None)
         if answer is not None:
             self._held -= len(answer.body)

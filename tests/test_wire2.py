@@ -38,7 +38,7 @@ END_STREAM, END_HEADERS = 1, 4
 
 
 def question(path="/v1/health/service/orders"):
-    return Request("GET", TARGET, path, HEADERS)
+    return Request("GET", TARGET, path, HEADERS, arrived=lambda answer: None)
 
 
 class Talk:
@@ -183,13 +183,24 @@ class TestPlaces:
         conversation = Conversation(LIMIT)
         assert (conversation.is_ready, conversation.free) == (False, 0)
 
-    @pytest.mark.parametrize(("allowed", "free"), [(250, 200), (1000, 200), (100, 100), (1, 1), (0, 0)])
-    def test_as_many_as_the_server_allows_and_200_at_most(self, allowed, free):
+    @pytest.mark.parametrize(
+        ("allowed", "free", "spare"),
+        [(250, 200, 10), (1000, 200, 10), (205, 200, 5), (100, 100, 0), (1, 1, 0), (0, 0, 0)],
+    )
+    def test_as_many_as_the_server_allows_and_200_at_most_beside_some_that_are_brief(self, allowed, free, spare):
         talk = Talk(at_once=allowed)
         assert talk.conversation.free == free
         for _ in range(free):
             talk.ask()
-        assert talk.conversation.free == 0
+        assert (talk.conversation.free, talk.conversation.spare) == (0, spare)
+
+    def test_brief_ones_take_no_place_of_those_that_wait(self):
+        talk = Talk()
+        number = talk.conversation.ask(Request("GET", TARGET, "/v1/status/leader", HEADERS))
+        talk.told()
+        assert (talk.conversation.free, talk.conversation.spare) == (200, 209)
+        talk.answer(number)
+        assert (talk.conversation.free, talk.conversation.spare) == (200, 210)
 
     def test_an_answer_gives_its_place_back(self):
         talk = Talk(at_once=1)

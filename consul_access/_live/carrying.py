@@ -64,10 +64,14 @@ class _Bundle:
         """Whether the last connection that was made takes one request at a time."""
         self.bell = Bell()
 
-    @property
-    def free(self) -> Line | None:
-        """The first connection with room, so that the last ones become superfluous."""
-        return next((line for line in self.lines if line.free), None)
+    def free(self, *, is_brief: bool) -> Line | None:
+        """The first connection with room, so that the last ones become superfluous.
+
+        Args:
+            is_brief: it is for something that is answered at once.
+        """
+        line = next((line for line in self.lines if line.free), None)
+        return next((line for line in self.lines if line.spare), None) if line is None and is_brief else line
 
     @property
     def is_full(self) -> bool:
@@ -141,24 +145,24 @@ class WatchCarrier(AsyncCarrier):
 
     async def _sent(self, bundle: _Bundle, group: TaskGroup, request: Request, limits: Limits) -> WireAnswer:
         while True:
-            line = await self._line(bundle, group, request.target, limits)
+            line = await self._line(bundle, group, request, limits)
             if line is not None:
                 return await line.exchange(request, limits)
             with contextlib.suppress(_Multiplexed):
                 return await super().exchange(request, limits)
 
-    async def _line(self, bundle: _Bundle, group: TaskGroup, target: Target, limits: Limits) -> Line | None:
+    async def _line(self, bundle: _Bundle, group: TaskGroup, request: Request, limits: Limits) -> Line | None:
         """A connection with room for one more request; None when connections take one at a time."""
         until = min(time.monotonic() + limits.pool, limits.deadline)
         while True:
             self._check_open()
-            line = bundle.free
+            line = bundle.free(is_brief=request.is_brief)
             if line is not None or bundle.is_single:
                 return line
             if bundle.attempt is not None:
                 await self._wait(bundle.attempt, until)
             elif bundle.is_full and len(bundle.lines) < self._max_connections:
-                await self._try(bundle, group, target, limits)
+                await self._try(bundle, group, request.target, limits)
             elif not await bundle.bell.wait(bundle.bell.rung, until - time.monotonic()):
                 raise Broken(PoolExhausted(f"the server took no further request for {limits.pool:g} s"), sent=False)
 

@@ -35,12 +35,12 @@ MOST_UNSENT = 1024 * 1024
 class _Asked:
     """A request under way, and whoever waits for its answer."""
 
-    __slots__ = ("_event", "arrived", "heard_at", "outcome")
+    __slots__ = ("_event", "arrived", "heard_at", "outcome", "sent_at")
 
     def __init__(self, arrived: Callable[[WireAnswer], None] | None) -> None:
         self.arrived = arrived
         self.outcome: WireAnswer | Exception | None = None
-        self.heard_at = time.monotonic()
+        self.sent_at = self.heard_at = time.monotonic()
         self._event = anyio.Event()
 
     def end(self, ending: Ending) -> None:
@@ -84,6 +84,7 @@ class Line:
         self._unsent = b""
         self._group = anyio.create_task_group()
         self._heard = Bell()
+        self._heard_at = time.monotonic()
         self._writable: anyio.Event | None = None
         self._flushes = self._drains = self._is_doubted = False
         watch_over(sock)
@@ -116,6 +117,11 @@ class Line:
         """How many further requests it takes now."""
         return 0 if self._is_doubted else self._conversation.free
 
+    @property
+    def spare(self) -> int:
+        """The same, for what is answered at once."""
+        return 0 if self._is_doubted else self._conversation.spare
+
     async def ready(self, deadline: float) -> None:
         """Waits until the server has begun to speak.
 
@@ -144,7 +150,7 @@ class Line:
                 if asked.is_late(limits):
                     self._receive()  # what has come while this process was busy with something else counts
                 if asked.is_late(limits):
-                    raise self._late(number, limits)
+                    raise self._late(number, asked, limits)
         finally:
             self._give_back(number)
         if isinstance(asked.outcome, Exception):
@@ -197,7 +203,8 @@ class Line:
             if needed is None:
                 self._end(self._lost(error))
             return needed
-        now, self._is_doubted = time.monotonic(), False
+        now = self._heard_at = time.monotonic()
+        self._is_doubted = False
         self._settle(self._conversation.feed(data))
         for number in self._conversation.heard & self._asked.keys():
             self._asked[number].heard_at = now
@@ -220,9 +227,11 @@ class Line:
             return TlsError(f"the server ended the TLS connection ({error})")
         return ConnectionLost(f"the connection broke ({reason(error)})")
 
-    def _late(self, number: int, limits: Limits) -> Broken:
-        """What to tell who has waited in vain; and the server has to give a sign of life."""
-        if not self._is_doubted and self.is_open:
+    def _late(self, number: int, asked: _Asked, limits: Limits) -> Broken:
+        """What to tell who has waited in vain; and if others were not answered either, a sign of life is asked for."""
+        now = time.monotonic()
+        is_quiet = now - self._heard_at > (now - asked.sent_at) / 2
+        if is_quiet and not self._is_doubted and self.is_open:
             self._is_doubted = True
             self._group.start_soon(self._prove, limits.connect)
         late = DeadlineExceeded(silence(limits, has_begun=self._conversation.has_begun(number)))
