@@ -40,6 +40,13 @@ _TEXTS: tuple[tuple[int, str, type[ConsulAccessError], str], ...] = (
     (429, "", RateLimited, "the agent asks to slow down"),
     (_ANY, "failed to create boolean expression", FilterError, "the filter expression is refused"),
     (_ANY, "failed to parse filter", FilterError, "the filter expression is refused"),
+    # What a streamed view says of a filter (1.10 and later) is all that follows the words above elsewhere.
+    (500, "): no match found, expected", FilterError, "the filter expression is refused"),
+    (500, '): rule "', FilterError, "the filter expression is refused"),
+    (500, 'selector "', FilterError, "the filter expression is refused"),
+    (500, 'invalid match operator "', FilterError, "the filter expression is refused"),
+    (500, 'failed to coerce value "', FilterError, "the filter expression is refused"),
+    (500, "failed to compile regular expression", FilterError, "the filter expression is refused"),
     (_ANY, "no path to datacenter", UnknownDatacenter, "the servers know no such datacenter"),
     (404, "unknown service id", UnknownService, "the agent has no service of that id"),
     (_ANY, "does not have associated ttl", UnknownCheck, "the agent has no TTL check of that id"),

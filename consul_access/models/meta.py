@@ -18,8 +18,8 @@ def number(text: str) -> int | None:
 class QueryMeta:
     """How an answer came about, as the agent tells it. Every fact is None when the agent did not tell.
 
-    Agents report, they do not prove: under streaming (the default since 1.10) `age`, `known_leader` and
-    `last_contact` look fresh through a whole outage.
+    Agents report, they do not prove. From 1.10 on health look-ups with `index` or `cached` are answered from a streamed
+    view: there `age` and `last_contact` are 0 through a whole outage, and `known_leader` is False all the time.
 
     Args:
         headers: the answer's headers, by name in lower case or in any.
@@ -79,7 +79,7 @@ class QueryMeta:
 
     @property
     def default_acl_policy(self) -> str | None:
-        """`allow` or `deny` (told from 1.10 on). With `deny`, an empty list may mean that a token is missing."""
+        """`allow` or `deny` (told from 1.9 on). With `deny`, an empty list may mean that a token is missing."""
         return self._headers.get("x-consul-default-acl-policy")
 
     def _number(self, name: str) -> int | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Final, Literal, TypedDict, cast
 
 from consul_access.errors import InvalidInput
 from consul_access.models.durations import Duration, go_duration, seconds
-from consul_access.models.filters import F, Filter, Scope
+from consul_access.models.filters import F, Filter, Meta, Scope
 from consul_access.models.status import HealthPolicy, health_policy
 
 __all__ = ["Query", "RegistryQuery", "Rendered", "render"]
@@ -100,7 +102,8 @@ def render(
     if policy is HealthPolicy.PASSING:
         pairs.append(("passing", "1"))
     pairs += [("tag", tag) for tag in _texts("tags", query.get("tags", ()))]
-    pairs += [("node-meta", f"{_node_key(key)}:{value}") for key, value in _pairs("node_meta", query)]
+    if scope != "health":
+        pairs += [("node-meta", f"{_node_key(key)}:{value}") for key, value in _pairs("node_meta", query)]
     pairs += [
         (name, _text(option, value)) for option, name in _PASSED_ON.items() if (value := query.get(option)) is not None
     ]
@@ -179,7 +182,11 @@ def _consistency(query: Query) -> list[tuple[str, str | None]]:
 
 
 def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
-    parts = [_fields(query, scope)] if query.get("meta") else []
+    parts = _fields("meta", F.service.meta, query, scope)
+    if scope == "health":
+        # From 1.10 on an agent answers whoever asks again from a view that takes `node-meta` for "contains", and fails
+        # at a key with a hyphen (agent/rpcclient/health/view.go); a filter means the same everywhere.
+        parts += _fields("node_meta", F.node.meta, query, scope)
     if policy is HealthPolicy.PASSING_OR_WARNING:
         parts.append(F.no_check(status="critical").render(scope))
     given = query.get("filter")
@@ -188,12 +195,10 @@ def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
     return parts[0] if len(parts) == 1 else " and ".join(f"({part})" for part in parts)
 
 
-def _fields(query: Query, scope: Scope) -> str:
-    wanted = [F.service.meta[key] == value for key, value in _pairs("meta", query)]
-    combined = wanted[0]
-    for another in wanted[1:]:
-        combined &= another
-    return combined.render(scope)
+def _fields(option: Literal["meta", "node_meta"], field: Meta, query: Query, scope: Scope) -> list[str]:
+    """What these texts by name come to as an expression; none without any."""
+    wanted = [field[key] == value for key, value in _pairs(option, query)]
+    return [reduce(and_, wanted).render(scope)] if wanted else []
 
 
 def _waiting(query: Query) -> Rendered:

@@ -6,11 +6,14 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import pytest
 
+from consul_access import UnsupportedByAgent
+from consul_access.rules import versions
 from tests.support.agents import ConsulAgent
 from tests.support.fakes import FakeAgent
 from tests.support.waiting import eventually
@@ -25,6 +28,19 @@ def real_version() -> str:
     """Which version the real agent has; the fake answers as the same."""
     told = subprocess.run([servers.consul(), "version"], capture_output=True, text=True, check=True).stdout
     return told.split()[1].removeprefix("v").split("+")[0]
+
+
+def since(*numbers: int) -> bool:
+    """Whether what is put to the test is as new as that."""
+    return tuple(int(number) for number in real_version().split(".")) >= numbers
+
+
+def takes(payload: Mapping[str, Any]) -> bool:
+    """Whether the library's table of versions says that what is put to the test knows all fields of a registration."""
+    with contextlib.suppress(UnsupportedByAgent):
+        versions.check(payload, real_version())
+        return True
+    return False
 
 
 class Slowly:

@@ -20,13 +20,15 @@ from tests.support.agents import ConsulAgent
 
 COMPARED = (
     "Allow", "Content-Type", "Location", "Vary", "X-Consul-Effective-Consistency", "X-Consul-Knownleader",
-    "X-Consul-Lastcontact", "X-Consul-Reason",
+    "X-Consul-Lastcontact", "X-Consul-Reason", "X-Consul-Default-Acl-Policy", "X-Consul-Query-Backend",
 )  # fmt: skip
 SETTLES_WITHIN = 5.0
 MOST_WAITS = 4
 FRESH_FOR = 40.0
 """Seconds after which both are begun anew: from a minute on an agent compares what it holds with the catalog, at a time
 of its own, and what it then mends moves indexes."""
+_GO_PATH = re.compile(r"Go (?:struct field \S+|value) of type")
+"""Where in a body Go found something wrong: told in other words by each Go that an agent may be compiled with."""
 _IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -155,6 +157,10 @@ class Pair:
             for check_id in read("/v1/agent/checks"):
                 ask("PUT", f"/v1/agent/check/deregister/{http_path(check_id)}", None)
             for node in {entry["Node"] for entry in read("/v1/catalog/nodes")} - {self.real.node}:
+                # First its checks: one that was written in another case keeps the whole node, from 1.10 on.
+                for check in read(f"/v1/health/node/{node}"):
+                    gone = {"Node": node, "CheckID": check["CheckID"]}
+                    ask("PUT", "/v1/catalog/deregister", json.dumps(gone).encode())
                 ask("PUT", "/v1/catalog/deregister", json.dumps({"Node": node}).encode())
         self.settle()
 
@@ -180,6 +186,8 @@ class Pair:
         index = headers.get("X-Consul-Index")
         told = tuple((name, headers[name]) for name in COMPARED if name in headers)
         text = body.decode("utf-8", "replace")
+        if not self._version.startswith("1.8."):  # those packages are compiled with a Go that the fake speaks like
+            text = _GO_PATH.sub("Go value of type", text)
         parsed = comparable(json.loads(text)) if headers.get("Content-Type") == "application/json" else text
         if index is None:
             return Seen(status, told, parsed), None

@@ -196,10 +196,10 @@ def test_any_name_is_refused_or_arrives_as_it_is_in_one_segment(name: str) -> No
 )
 def test_any_option_is_refused_or_arrives_as_it_is(options: dict[str, Any]) -> None:
     try:
-        segments, pairs = asked(health.service("web", **options))
+        segments, pairs = asked(catalog.service("web", **options))
     except InvalidInput:
         return
-    assert segments == ["", "v1", "health", "service", "web"]
+    assert segments == ["", "v1", "catalog", "service", "web"]
     assert [value for name, value in pairs if name == "tag"] == options.get("tags", [])
     for option, name in (("near", "near"), ("datacenter", "dc"), ("namespace", "ns"), ("partition", "partition")):
         assert [value for found, value in pairs if found == name] == ([options[option]] if option in options else [])
@@ -208,10 +208,10 @@ def test_any_option_is_refused_or_arrives_as_it_is(options: dict[str, Any]) -> N
     assert cut == list(options.get("node_meta", {}).items())
 
 
-@given(st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=2))
-def test_any_meta_is_refused_or_arrives_inside_a_single_filter(meta: dict[str, str]) -> None:
+@given(st.sampled_from(["meta", "node_meta"]), st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=2))
+def test_any_meta_is_refused_or_arrives_inside_a_single_filter(option: Any, meta: dict[str, str]) -> None:
     try:
-        segments, pairs = asked(health.service("web", meta=meta))
+        segments, pairs = asked(health.service("web", **{option: meta}))
     except InvalidInput:
         return
     ((name, expression),) = pairs

@@ -214,6 +214,25 @@ def test_an_unknown_datacenter_is_named(face, consul):
     face.run(story)
 
 
+@pytest.mark.parametrize("again", [{}, {"index": 1, "wait": "1s"}, {"cached": True}], ids=["first", "again", "cached"])
+def test_what_is_wanted_of_nodes_and_said_of_filters_is_the_same_however_it_is_asked(face, consul, again):
+    """From 1.10 on a view answers who asks again; it understands `node-meta` differently, and says less of a filter."""
+    node = {"Node": "apart", "Address": "10.0.0.9", "NodeMeta": {"zone": "abc", "x-y": "q"}}
+    consul.request("PUT", "/v1/catalog/register", node | {"Service": {"Service": "odd", "Port": 80}})
+
+    async def story():
+        async with face.access(url=consul.url) as access:
+            for wanted, number in (({"zone": "abc"}, 1), ({"zone": "b"}, 0), ({"x-y": "q", "zone": "abc"}, 1)):
+                assert len(await access.instances("odd", policy="any", node_meta=wanted, **again)) == number
+            with pytest.raises(FilterError, match="filter"):
+                await access.instances("odd", filter="No.Such == 1", **again)
+
+    try:
+        face.run(story)
+    finally:
+        consul.request("PUT", "/v1/catalog/deregister", {"Node": "apart"})
+
+
 @pytest.mark.parametrize("query", [{}, {"consistency": "stale"}, {"consistency": "consistent"}, {"cached": True}])
 def test_every_consistency_answers_and_tells_how(face, consul, query):
     consul.register("web", port=80)
@@ -221,7 +240,7 @@ def test_every_consistency_answers_and_tells_how(face, consul, query):
     async def story():
         async with face.access(url=consul.url) as access:
             if "cached" in query:
-                await access.instances("web", **query)
+                await access.instances("web", near="_agent", **query)
             found = await access.instances("web", near="_agent", **query)
             assert len(found) == 1
             assert found.meta.known_leader

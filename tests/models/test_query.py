@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consul_access.errors import InvalidInput
-from consul_access.models.filters import F
+from consul_access.models.filters import F, Scope
 from consul_access.models.query import LONGEST_WAIT, Rendered, policy_of, render
 from consul_access.models.status import HealthPolicy
 
@@ -34,7 +34,8 @@ def test_no_options_write_nothing_and_ask_for_no_patience() -> None:
         ({"tags": "a"}, [("tag", "a")]),
         ({"tags": ["a", "b"]}, [("tag", "a"), ("tag", "b")]),
         ({"tags": []}, []),
-        ({"node_meta": {"rack": "1", "row": "2"}}, [("node-meta", "rack:1"), ("node-meta", "row:2")]),
+        ({"node_meta": {"rack": "1"}}, [("filter", 'Node.Meta["rack"] == "1"')]),
+        ({"node_meta": {}}, []),
         ({"near": "_agent"}, [("near", "_agent")]),
         ({"datacenter": "dc2"}, [("dc", "dc2")]),
         ({"namespace": "n", "partition": "p"}, [("ns", "n"), ("partition", "p")]),
@@ -141,7 +142,14 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_name_of_its_option(option
 
 def test_a_key_of_node_meta_with_a_colon_is_refused_since_consul_would_cut_it_there() -> None:
     with pytest.raises(InvalidInput):
-        written(node_meta={"a:b": "c"})
+        render({"node_meta": {"a:b": "c"}}, scope="catalog")
+
+
+@pytest.mark.parametrize("scope", ["catalog", "checks", "nodes"])
+def test_what_is_wanted_of_nodes_is_a_parameter_where_no_view_answers(scope: Scope) -> None:
+    """A view, which answers who asks for health again, would take it for "contains" (1.10 and later)."""
+    written = render({"node_meta": {"rack": "1", "row": "2"}}, scope=scope).pairs
+    assert written == (("node-meta", "rack:1"), ("node-meta", "row:2"))
 
 
 @pytest.mark.parametrize("index", [-1, 2**64, 1.5, "5", True, None])

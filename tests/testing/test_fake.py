@@ -462,7 +462,10 @@ class TestVersions:
             ("Check", '{"TTL": "1s", "FailuresBeforeWarning": 1}', {"1.21"}),
             ("Check", '{"UDP": "x:1", "Interval": "1s"}', {"1.21"}),
             ("Check", '{"OSService": "x", "Interval": "1s"}', {"1.21"}),
-            ("Check", '{"TTL": "1h", "grpc_use_tls": true}', {"1.10", "1.21", "1.10.10"}),
+            ("Check", '{"TTL": "1h", "grpc_use_tls": true}', {"1.9.16", "1.9.17", "1.10", "1.21"}),
+            ("Check", '{"TTL": "1h", "tls_server_name": "x"}', {"1.10", "1.21"}),
+            ("Check", '{"TTL": "1h", "h2ping_use_tls": true}', {"1.21"}),
+            ("Check", '{"TTL": "1h", "disable_redirects": true}', set()),
         ],
     )
     def test_fields_are_known_from_some_version_on(self, field, value, known):
@@ -493,14 +496,27 @@ class TestVersions:
 
     def test_shapes_and_headers_of_1_10(self):
         fake = FakeConsul("1.10")
-        register(fake, body=', "Check": {"HTTP": "http://x", "Interval": "90s", "Timeout": "1500ms"}')
+        register(fake, body=', "SocketPath": "/x"')
         answer = fake.request("GET", "/v1/health/service/web")
         (entry,) = answer.json()
-        assert "Port" not in entry["Service"]
-        check = next(check for check in entry["Checks"] if check["CheckID"] == "service:web")
-        assert (check["Interval"], check["Timeout"], check["ExposedPort"]) == ("1m30s", "1.5s", 0)
+        assert ("Port" not in entry["Service"], entry["Service"]["SocketPath"]) == (True, "/x")
+        assert entry["Checks"][0]["ExposedPort"] == 0
         assert answer.header("X-Consul-Default-ACL-Policy") == "allow"
         assert fake.request("GET", "/v1/agent/services").json()["web"]["Datacenter"] == "dc1"
+
+    @pytest.mark.parametrize(
+        ("version", "pace"),
+        [("1.8", (None, None)), ("1.10", ("", "")), ("1.11.11", ("1m30s", "1m30s")), ("1.14.11", ("1m30s", "1.5s"))],
+    )
+    def test_the_pace_of_a_check_is_told_of_those_alone_first_and_then_of_all(self, version, pace):
+        fake = FakeConsul(version)
+        check = '"HTTP": "http://x", "Interval": "90s", "Timeout": "1500ms"'
+        register(fake, body=f', "Check": {{{check}}}')
+        fake.request("PUT", "/v1/agent/check/register", f'{{"Name": "alone", {check}}}'.encode())
+        told = {one["CheckID"]: one for one in fake.request("GET", "/v1/agent/checks").json().values()}
+        assert (told["service:web"].get("Interval"), told["service:web"].get("Timeout")) == pace
+        alone = (None, None) if version == "1.8" else ("1m30s", "1.5s")
+        assert (told["alone"].get("Interval"), told["alone"].get("Timeout")) == alone
 
     def test_filtered_answers_are_told_of_from_1_11_on(self):
         for version, told in (("1.8", None), ("1.10", None), ("1.21", "true")):

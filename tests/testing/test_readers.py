@@ -186,7 +186,7 @@ CHANGES = st.lists(
 
 @given(CHANGES)
 def test_whoever_looks_at_a_service_learns_of_every_change_by_a_higher_index(changes):
-    catalog = Catalog()
+    catalog = Catalog("dc1", Dialect.of("1.8"))
     for what, node, name in changes:
         before = {one: look(catalog, one) for one in ("a", "b")}
         change(catalog, what, node, name)

@@ -59,7 +59,7 @@ class Agent:
             self._describe_node()
 
     def _begin(self) -> None:
-        self.local = LocalState()
+        self.local = LocalState(self.cluster.dialect)
         self.stuck_until = 0.0
         self.index = 1
         now = self.cluster.now
@@ -239,12 +239,14 @@ class Agent:
             self.local.report(held, "passing", "", now=self.cluster.now, defer=self.deferral())
 
     def _follow_node(self, held: LocalCheck) -> None:
-        """Agents before 1.11 crash over a node that nobody knows; those of 1.8 get stuck over one they knew before."""
-        dialect = self.cluster.dialect
+        """Agents before 1.11 crash over a node that nobody knows; all get stuck over one they knew before.
+
+        They wait for the former check to end, and that waits for an answer (agent/checks/alias.go, 1.8 to 1.16).
+        """
         is_known = held.definition.text("AliasNode").lower() in self.cluster.catalog.nodes
-        if not is_known and not dialect.since(1, 11):
+        if not is_known and not self.cluster.dialect.since(1, 11):
             self.kill()
-        elif held.check.id in self.local.left_aliases and not dialect.since(1, 9):
+        elif held.check.id in self.local.left_aliases:
             self.stuck_until = self.cluster.now + STUCK_FOR
 
     def set_status(self, service_id: str, status: str, output: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from consul_access.testing.consul.dialect import Dialect
+
 __all__ = ["Catalog", "CatalogFault", "Check", "Node", "Service"]
 
 FIRST_INDEX: Final = 10
@@ -38,12 +40,18 @@ class Service:
     override: bool = False
     kind: str = ""
     native: bool = False
+    socket: str = ""
+    node: str = ""
+    """Its node, as it was written; nothing for what the node's own agent said."""
     created: int = 0
     modified: int = 0
 
     def same_as(self, other: Service) -> bool:
-        """Whether both say the same, whenever they said it."""
-        return replace(self, created=0, modified=0) == replace(other, created=0, modified=0)
+        """Whether both say the same, whenever they said it; sockets are not compared."""
+        return self._said() == other._said()
+
+    def _said(self) -> Service:
+        return replace(self, created=0, modified=0, socket="", node="")
 
 
 @dataclass(slots=True)
@@ -98,8 +106,9 @@ class Node:
 class Catalog:
     """The servers' state. Names and ids are found in any case, as the servers find them."""
 
-    def __init__(self, datacenter: str = "dc1") -> None:
+    def __init__(self, datacenter: str, dialect: Dialect) -> None:
         self.datacenter = datacenter
+        self._dialect = dialect
         self.index = FIRST_INDEX - 1
         self.nodes: dict[str, Node] = {}
         self._tables: dict[str, int] = {}
@@ -125,16 +134,22 @@ class Catalog:
             self.put_check(held, check)
 
     def deregister(self, node: str, *, service_id: str = "", check_id: str = "") -> None:
-        """Removes a service, a check, or a whole node; what is not there is no error."""
+        """Removes a service, a check, or a whole node; what is not there is no error.
+
+        Raises:
+            CatalogFault: servers that stream cannot tell of it.
+        """
         self.index += 1
         held = self.nodes.get(node.lower())
         if held is None:
             return
         if service_id:
+            self._refuse_untold(held, [one for one in held.services.values() if one.id.lower() == service_id.lower()])
             self._drop_service(held, service_id)
         elif check_id:
             self.drop_check(held, check_id)
         else:
+            self._refuse_untold(held, list(held.services.values()), whole=True)
             self._drop_node(held)
 
     def put_check(self, node: Node, check: Check) -> None:
@@ -152,9 +167,12 @@ class Catalog:
             if service is None:
                 raise CatalogFault("Missing service registration")
             new.service_name, new.service_tags = service.name, service.tags
+        is_same = held is not None and held.same_as(new)
+        if is_same and not self._dialect.notes_the_same:
+            return
         node.checks[check.id.lower()] = new
         new.written = self._tables["checks"] = self.index
-        if held is not None and held.same_as(new):
+        if is_same:
             return
         if new.service_id:
             self._tables[_index_of(new.service_name)] = self.index
@@ -247,6 +265,24 @@ class Catalog:
         known = set(node.services if node else ()) | ({service.id.lower()} if service else set())
         if any(check.service_id and check.service_id.lower() not in known for check in checks):
             raise CatalogFault("Missing service registration")
+
+    def _refuse_untold(self, node: Node, gone: Sequence[Service], *, whole: bool = False) -> None:
+        """Servers that stream tell of what is gone by the names that were written, and these in one case or another.
+
+        A check that was written in another case than its node, or its service, is taken for one of a node that is still
+        there; that is looked for in vain, and everything stays (agent/consul/state/catalog_events.go).
+        """
+        if not self._dialect.streams:
+            return
+        told = {(one.node or node.name, one.id) for one in gone}
+        services = {one.id.lower() for one in gone}
+        for check in node.checks.values():
+            written = check.node or node.name
+            is_of_service = check.service_id.lower() in services and (written, check.service_id) not in told
+            if whole and written != node.name and (is_of_service or not check.service_id):
+                raise CatalogFault("failed generating events from changes: Missing node registration")
+            if not whole and is_of_service:
+                raise CatalogFault("failed generating events from changes: Missing service registration")
 
     # --- looking up ---------------------------------------------------------------------------------------
 

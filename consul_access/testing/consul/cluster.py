@@ -41,7 +41,7 @@ class Cluster:
     ) -> None:
         self.dialect = dialect
         self.random = random.Random(seed)  # noqa: S311 - nobody's secret depends on it
-        self.catalog = Catalog(datacenter)
+        self.catalog = self._empty(datacenter)
         self.access = Access(enabled=acl)
         self.agents: list[Agent] = []
         self.now = now
@@ -54,6 +54,9 @@ class Cluster:
         self.master = master or self.new_id()
         if acl:
             self._begin_access()
+
+    def _empty(self, datacenter: str) -> Catalog:
+        return Catalog(datacenter, self.dialect)
 
     def new_id(self) -> str:
         """A new UUID, from the seed."""
@@ -129,8 +132,7 @@ class Cluster:
 
     def wipe(self) -> None:
         """The servers lose everything; the agents tell them what they hold at their next full comparison."""
-        datacenter = self.catalog.datacenter
-        self.catalog = Catalog(datacenter)
+        self.catalog = self._empty(self.catalog.datacenter)
         for agent in self.agents:
             if agent.is_up:
                 self.see(agent, alive=True)
@@ -161,4 +163,6 @@ def _consul_service(cluster: Cluster) -> Service:
         "serf_protocol_min": "1",
         "version": cluster.dialect.text,
     }
+    if cluster.dialect.has_read_replicas:
+        meta["read_replica"] = "false"
     return Service("consul", "consul", port=8300, meta=meta)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 from consul_access.testing.consul.dialect import Dialect
@@ -70,45 +71,64 @@ _PROBES: Final[dict[str, Kind]] = {
     **dict.fromkeys(("AliasNode", "AliasService", "Shell", "GRPC", "UDP", "H2PING", "TLSServerName"), STRING),
     **dict.fromkeys(("ServiceID", "service_id", "docker_container_id", "OSService"), STRING),
     **dict.fromkeys(("GRPCUseTLS", "TLSSkipVerify", "tls_skip_verify", "grpc_use_tls"), BOOL),
-    **dict.fromkeys(("H2PingUseTLS", "TCPUseTLS", "DisableRedirects"), BOOL),
+    "tls_server_name": STRING,
+    **dict.fromkeys(("H2PingUseTLS", "h2ping_use_tls", "TCPUseTLS", "DisableRedirects"), BOOL),
     **dict.fromkeys(("SuccessBeforePassing", "FailuresBeforeCritical", "FailuresBeforeWarning", "OutputMaxSize"), INT),
     **dict.fromkeys(("Interval", "Timeout", "TTL", "DeregisterCriticalServiceAfter"), DURATION),
     "deregister_critical_service_after": DURATION,
     **dict.fromkeys(("ScriptArgs", "args", "script_args"), STRINGS),
     "Header": _HEADER,
 }
-_CHECK_SHOWN: Final = (
-    "struct { Interval interface {}; Timeout interface {}; TTL interface {}; "
-    "DeregisterCriticalServiceAfter interface {}; "
-    'Args []string "json:\\"args\\""; ScriptArgsSnake []string "json:\\"script_args\\""; '
-    'DeregisterCriticalServiceAfterSnake interface {} "json:\\"deregister_critical_service_after\\""; '
-    'DockerContainerIDSnake string "json:\\"docker_container_id\\""; '
-    'TLSSkipVerifySnake bool "json:\\"tls_skip_verify\\""; '
-    'ServiceID string "json:\\"ServiceID\\""; ServiceIDSnake string "json:\\"service_id\\""; *structs.Alias }'
+_SNAKE_FIELDS: Final = (
+    ("Args []string", "args"),
+    ("ScriptArgsSnake []string", "script_args"),
+    ("DeregisterCriticalServiceAfterSnake interface {}", "deregister_critical_service_after"),
+    ("DockerContainerIDSnake string", "docker_container_id"),
+    ("TLSServerNameSnake string", "tls_server_name"),
+    ("TLSSkipVerifySnake bool", "tls_skip_verify"),
+    ("GRPCUseTLSSnake bool", "grpc_use_tls"),
 )
+_H2PING_SNAKE: Final = ("H2PingUseTLSSnake bool", "h2ping_use_tls")
+_OWNER_SNAKE: Final = ("ServiceIDSnake string", "service_id")
+_OF_A_SERVICE: Final = (*_SNAKE_FIELDS, _H2PING_SNAKE, ("ServiceID string", "ServiceID"), _OWNER_SNAKE)
+_ALONE: Final = (*_SNAKE_FIELDS, _OWNER_SNAKE, _H2PING_SNAKE, ("DisableRedirectsSnake bool", "disable_redirects"))
+
+
+def _check_shown(dialect: Dialect, fields: tuple[tuple[str, str], ...]) -> str:
+    """The type of a check as Go writes it out."""
+    known = (f'{field} "json:\\"{name}\\""; ' for field, name in fields if dialect.knows_check_field(name))
+    lengths = ("Interval", "Timeout", "TTL", "DeregisterCriticalServiceAfter")
+    return f"struct {{ {''.join(f'{name} interface {{}}; ' for name in lengths)}{''.join(known)}*structs.Alias }}"
+
+
 _SERVICE_SHOWN: Final = (
     'struct { EnableTagOverrideSnake bool "json:\\"enable_tag_override\\""; '
     'TaggedAddressesSnake map[string]structs.ServiceAddress "json:\\"tagged_addresses\\""; *structs.Alias }'
 )
-_CHECK: Final = Struct(
-    "", {**_PROBES, "CheckID": STRING, "ProxyHTTP": STRING, "ProxyGRPC": STRING}, _CHECK_SHOWN, closed=True
-)
-_OWNER: Final = 'ServiceID string "json:\\"ServiceID\\""; '
-_LONE_CHECK: Final = Struct(
-    "", {**_PROBES, "ID": STRING, "Token": STRING}, _CHECK_SHOWN.replace(_OWNER, ""), closed=True
-)
+
+
+@cache
+def _lone_check(dialect: Dialect) -> Struct:
+    fields = {**_PROBES, "ID": STRING, "Token": STRING, "disable_redirects": BOOL}
+    return Struct("", fields, _check_shown(dialect, _ALONE), closed=True)
+
+
 _ADDRESSES: Final = Mapped(PORTED, "map[string]structs.ServiceAddress")
-_SERVICE: Final = Struct(
-    "",
-    {
+
+
+@cache
+def _service(dialect: Dialect) -> Struct:
+    own = {**_PROBES, "CheckID": STRING, "ProxyHTTP": STRING, "ProxyGRPC": STRING}
+    check = Struct("", own, _check_shown(dialect, _OF_A_SERVICE), closed=True)
+    fields: dict[str, Kind] = {
         **dict.fromkeys(("Kind", "ID", "Name", "Address", "SocketPath", "Token"), STRING),
         "Tags": STRINGS,
         "TaggedAddresses": _ADDRESSES,
         "tagged_addresses": _ADDRESSES,
         "Meta": TEXTS,
         "Port": INT,
-        "Check": _CHECK,
-        "Checks": Items(_CHECK, "structs.CheckTypes"),
+        "Check": check,
+        "Checks": Items(check, "structs.CheckTypes"),
         "Weights": WEIGHTS,
         "EnableTagOverride": BOOL,
         "enable_tag_override": BOOL,
@@ -116,10 +136,10 @@ _SERVICE: Final = Struct(
         "Connect": _CONNECT,
         "Locality": ANYTHING,
         "Ports": ANYTHING,
-    },
-    _SERVICE_SHOWN,
-    closed=True,
-)
+    }
+    return Struct("", fields, _SERVICE_SHOWN, closed=True)
+
+
 _SNAKES: Final = {
     "args": "ScriptArgs",
     "script_args": "ScriptArgs",
@@ -127,6 +147,9 @@ _SNAKES: Final = {
     "docker_container_id": "DockerContainerID",
     "tls_skip_verify": "TLSSkipVerify",
     "grpc_use_tls": "GRPCUseTLS",
+    "tls_server_name": "TLSServerName",
+    "disable_redirects": "DisableRedirects",
+    "h2ping_use_tls": "H2PingUseTLS",
     "service_id": "ServiceID",
     "enable_tag_override": "EnableTagOverride",
     "tagged_addresses": "TaggedAddresses",
@@ -230,6 +253,7 @@ class ServiceDefinition:
     override: bool
     kind: str
     native: bool
+    socket: str
     token: str
     checks: list[CheckDefinition] = field(default_factory=list)
 
@@ -241,7 +265,7 @@ def read_service(body: bytes, dialect: Dialect) -> ServiceDefinition:
         Invalid: it is refused.
     """
     fields = _decoded(
-        body, _SERVICE, lambda name: dialect.knows_service_field(name) and dialect.knows_check_field(name)
+        body, _service(dialect), lambda name: dialect.knows_service_field(name) and dialect.knows_check_field(name)
     )
     name = fields.get("Name", "")
     if not name:
@@ -261,8 +285,9 @@ def read_service(body: bytes, dialect: Dialect) -> ServiceDefinition:
         weights=weights,
         tagged=_tagged(fields, address),
         override=fields.get("EnableTagOverride", False),
-        kind=_proxied(fields),
+        kind=_proxied(fields, knows_sockets=dialect.knows_service_field("SocketPath")),
         native=fields.get("Connect", {}).get("Native", False),
+        socket=fields.get("SocketPath", ""),
         token=fields.get("Token", ""),
         checks=_checks(fields, dialect),
     )
@@ -274,7 +299,7 @@ def read_check(body: bytes, dialect: Dialect) -> tuple[CheckDefinition, str, str
     Raises:
         Invalid: it is refused.
     """
-    fields = _decoded(body, _LONE_CHECK, dialect.knows_check_field)
+    fields = _decoded(body, _lone_check(dialect), dialect.knows_check_field)
     if not fields.get("Name"):
         raise Invalid("Missing check name")
     check = CheckDefinition(fields)
@@ -324,15 +349,15 @@ def _weights(given: dict[str, int] | None) -> dict[str, int]:
     return weights
 
 
-def _proxied(fields: dict[str, Any]) -> str:
+def _proxied(fields: dict[str, Any], *, knows_sockets: bool) -> str:
     kind = str(fields.get("Kind", ""))
     if kind != "connect-proxy":
         return kind
     wrong = []
     if not fields.get("Proxy", {}).get("DestinationServiceName"):
         wrong.append("Proxy.DestinationServiceName must be non-empty for Connect proxy services")
-    if not fields.get("Port"):
-        wrong.append("Port must be set for a Connect proxy")
+    if not fields.get("Port") and not fields.get("SocketPath"):
+        wrong.append(f"Port {'or SocketPath ' if knows_sockets else ''}must be set for a Connect proxy")
     if wrong:
         head = f"{len(wrong)} error{'s' if len(wrong) > 1 else ''} occurred:\n"
         raise Invalid(head + "".join(f"\t* {text}\n" for text in wrong) + "\n")

@@ -1,13 +1,13 @@
 """What differs between the versions of Consul, in one place: everything else is the same for all of them.
 
-Sources: observed on 1.8.7 and 1.10.11, the changelog and the source of 1.21.4.
+Sources: observed on 1.8.7 and 1.10.12; the sources of 1.9.0, 1.9.17 and later ones; the changelog of 1.21.4.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from consul_access.errors import InvalidInput
 
@@ -15,9 +15,10 @@ __all__ = ["Dialect"]
 
 Numbers: TypeAlias = tuple[int, int, int]
 
-_SHORT: Final = {"1.8": "1.8.7", "1.10": "1.10.11", "1.21": "1.21.4"}
+_SHORT: Final = {"1.8": "1.8.7", "1.10": "1.10.12", "1.21": "1.21.4"}
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _FIRST: Final[Numbers] = (1, 8, 0)
+_PACKED_FROM: Final = 1400
 
 _SERVICE_FIELDS: Final[dict[str, Numbers]] = {
     "SocketPath": (1, 10, 0),
@@ -27,12 +28,15 @@ _SERVICE_FIELDS: Final[dict[str, Numbers]] = {
 _CHECK_FIELDS: Final[dict[str, tuple[Numbers, ...]]] = {
     "DisableRedirects": ((1, 9, 17), (1, 10, 10), (1, 11, 5)),
     "FailuresBeforeWarning": ((1, 11, 0),),
-    "grpc_use_tls": ((1, 10, 0),),
+    "disable_redirects": ((1, 9, 17), (1, 10, 10), (1, 11, 5)),
+    "grpc_use_tls": ((1, 9, 0),),
     "H2PING": ((1, 10, 0),),
     "H2PingUseTLS": ((1, 11, 0),),
+    "h2ping_use_tls": ((1, 11, 0),),
     "OSService": ((1, 14, 0),),
     "TCPUseTLS": ((1, 16, 2),),
     "TLSServerName": ((1, 10, 0),),
+    "tls_server_name": ((1, 10, 0),),
     "UDP": ((1, 13, 0),),
 }
 
@@ -89,7 +93,7 @@ class Dialect:
     @property
     def tells_default_policy(self) -> bool:
         """`X-Consul-Default-Acl-Policy` is among the headers."""
-        return self.since(1, 10)
+        return self.since(1, 9)
 
     @property
     def tells_filtered(self) -> bool:
@@ -99,22 +103,66 @@ class Dialect:
     @property
     def tells_backend(self) -> bool:
         """`X-Consul-Query-Backend` tells where an answer came from."""
-        return self.since(1, 13)
+        return self.since(1, 10)
+
+    @property
+    def read_meta(self) -> dict[str, Any]:
+        """What a transaction that only reads tells of how it was answered."""
+        made = {"Index": int(self.since(1, 10, 9)), "LastContact": 0, "KnownLeader": True, "ConsistencyLevel": ""}
+        if self.since(1, 9):
+            made["NotModified"] = False
+        if self.since(1, 10):
+            made["Backend"] = 0
+        if self.since(1, 11):
+            made["ResultsFilteredByACLs"] = False
+        return made
+
+    @property
+    def refuses_bare(self) -> bool:
+        """What `health/service` and `health/connect` refuse carries no index; everything else that fails does."""
+        return self.since(1, 9)
+
+    def packs(self, length: int) -> bool:
+        """Whether a body of that many bytes is packed for those who ask: at first all were, then the longer ones."""
+        return length >= _PACKED_FROM or not self.since(1, 9)
 
     @property
     def checks_have_pace(self) -> bool:
         """Checks in answers have Interval and Timeout."""
         return self.since(1, 10)
 
+    def pace_of_services(self, interval: str, timeout: str) -> tuple[str, str]:
+        """What those are where a check was registered with its service: first nothing, then the one for both."""
+        if not self.since(1, 11):
+            return "", ""
+        return interval, interval if timeout and not self.since(1, 14) else timeout
+
     @property
     def services_have_datacenter(self) -> bool:
         """An agent's services have Datacenter."""
-        return self.since(1, 10)
+        return self.since(1, 9)
+
+    @property
+    def has_read_replicas(self) -> bool:
+        """The servers' own service tells whether it is one; under the former name `non_voter` all do."""
+        return self.since(1, 9, 1)
 
     @property
     def leaves_out_port_zero(self) -> bool:
         """A service without port has none in answers, instead of 0."""
         return self.since(1, 10)
+
+    # --- what is told and noted ---------------------------------------------------------------------------
+
+    @property
+    def notes_the_same(self) -> bool:
+        """Servers that are told of a check what they know already note that, which moves the index of all checks."""
+        return not self.since(1, 9)
+
+    @property
+    def tells_the_same(self) -> bool:
+        """An agent with which the same is registered again tells the servers again."""
+        return not self.since(1, 9, 1)
 
     # --- refusals -----------------------------------------------------------------------------------------
 
@@ -131,7 +179,7 @@ class Dialect:
     @property
     def has_version_page(self) -> bool:
         """There is `/v1/agent/version`."""
-        return self.since(1, 12)
+        return self.since(1, 16)
 
     @property
     def wants_json(self) -> bool:

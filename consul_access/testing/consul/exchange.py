@@ -54,16 +54,24 @@ class Refused(Exception):
         text: the body.
         headers: further headers.
         meta: the answer says, as reads do, that it knows no leader.
+        found: what had been read by then.
     """
 
     def __init__(
-        self, status: int, text: str = "", *, headers: tuple[tuple[str, str], ...] = (), meta: bool = False
+        self,
+        status: int,
+        text: str = "",
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        meta: bool = False,
+        found: Found | None = None,
     ) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.headers = headers
         self.meta = meta
+        self.found = found
 
 
 @dataclass(slots=True)
@@ -211,6 +219,7 @@ class Ask:
         rest: what follows the endpoint's own path, such as a service's name.
         query: its parameters.
         options: how a read is to be answered; only reads have them.
+        is_streamed: it is answered from a view that the servers keep up to date, in the agent itself.
     """
 
     request: Request
@@ -218,6 +227,7 @@ class Ask:
     rest: str
     query: Query
     options: Options = field(default_factory=Options)
+    is_streamed: bool = False
 
     def first(self, name: str, otherwise: str = "") -> str:
         """A parameter; of several the first."""

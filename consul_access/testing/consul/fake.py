@@ -30,7 +30,7 @@ class FakeConsul(Fake[Cluster]):
     `ConsulAccess(transport=fake.transport())`, or let it serve on a port: `with FakeConsul().serve() as server`.
 
     Args:
-        version: `1.8` (answers as 1.8.7), `1.10` (1.10.11), `1.21` (1.21.4), or a whole version.
+        version: `1.8` (answers as 1.8.7), `1.10` (1.10.12), `1.21` (1.21.4), or a whole version.
         acl: whether access is denied to whoever has no token; a text is the secret of the token that may do everything.
         clock: a `SimulatedClock`, when time shall pass only as you say; the real time otherwise.
         node: the name of the agent's node.

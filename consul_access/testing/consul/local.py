@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from consul_access.testing.consul.catalog import Check, Service
 from consul_access.testing.consul.definitions import CheckDefinition, ServiceDefinition
+from consul_access.testing.consul.dialect import Dialect
 from consul_access.testing.consul.golang import shown
 
 __all__ = ["LocalCheck", "LocalService", "LocalState", "Probe", "content_hash", "pace"]
@@ -20,6 +21,7 @@ __all__ = ["LocalCheck", "LocalService", "LocalState", "Probe", "content_hash", 
 NODE_MAINTENANCE: Final = "_node_maintenance"
 SERVICE_MAINTENANCE: Final = "_service_maintenance:"
 _REASON: Final = "Maintenance mode is enabled for this {}, but no reason was provided. This is a default message."
+_PACE: Final = ("Interval", "Timeout")
 OUTPUT_LIMIT: Final = 4096
 SHORTEST_REAP: Final = 60.0
 SHORTEST_INTERVAL: Final = 1.0
@@ -103,16 +105,21 @@ class LocalCheck:
 
 
 class LocalState:
-    """An agent's services and checks."""
+    """An agent's services and checks.
 
-    def __init__(self) -> None:
+    Args:
+        dialect: the version that the agent speaks.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
         self.services: dict[str, LocalService] = {}
         self.checks: dict[str, LocalCheck] = {}
         self.gone_services: dict[str, str] = {}
         """What the servers have not been told to forget yet, with the tokens to say it with."""
         self.gone_checks: dict[str, str] = {}
         self.left_aliases: set[str] = set()
-        """Checks that stood for a node and are gone: agents of 1.8 stumble when they come back."""
+        """Checks that stood for a node and are gone: agents stumble when they come back."""
 
     # --- services -----------------------------------------------------------------------------------------
 
@@ -124,16 +131,18 @@ class LocalState:
         known = {check_id: replace(held.check) for check_id, held in self.checks.items()}
         service = Service(
             wanted.id, wanted.name, wanted.address, wanted.port, wanted.tags, wanted.meta,
-            dict(wanted.weights), wanted.tagged, wanted.override, wanted.kind, wanted.native,
+            dict(wanted.weights), wanted.tagged, wanted.override, wanted.kind, wanted.native, wanted.socket,
         )  # fmt: skip
-        self.services[wanted.id] = LocalService(service, token)
+        before = self.services.get(wanted.id)
+        need_not = before is not None and before.in_sync and before.service.same_as(service)
+        self.services[wanted.id] = LocalService(service, token, need_not and not self._dialect.tells_the_same)
         self.gone_services.pop(wanted.id, None)
         added = []
         for number, definition in enumerate(wanted.checks, 1):
             held = self._service_check(wanted, definition, number)
-            before = known.get(held.check.id)
-            if before is not None:
-                held.check.status, held.check.output = before.status, before.output
+            was = known.get(held.check.id)
+            if was is not None:
+                held.check.status, held.check.output = was.status, was.output
                 held.is_new = False
             held.token = token
             self.add_check(held, now=now)
@@ -145,6 +154,7 @@ class LocalState:
 
     def _service_check(self, wanted: ServiceDefinition, definition: CheckDefinition, number: int) -> LocalCheck:
         made = f"service:{wanted.id}" + (f":{number}" if len(wanted.checks) > 1 else "")
+        interval, timeout = self._dialect.pace_of_services(*(_shown(definition, name) for name in _PACE))
         check = Check(
             id=definition.text("CheckID") or made,
             name=definition.text("Name") or f"Service '{wanted.name}' check",
@@ -154,8 +164,8 @@ class LocalState:
             service_name=wanted.name,
             service_tags=wanted.tags,
             type=definition.kind,
-            interval=_pace_shown(definition, "Interval"),
-            timeout=_pace_shown(definition, "Timeout"),
+            interval=interval,
+            timeout=timeout,
         )
         return LocalCheck(check, definition)
 
@@ -183,8 +193,8 @@ class LocalState:
             service_name=owner.service.name if owner else "",
             service_tags=owner.service.tags if owner else None,
             type=definition.kind,
-            interval=_pace_shown(definition, "Interval"),
-            timeout=_pace_shown(definition, "Timeout"),
+            interval=shown(definition.number("Interval")),  # here nothing is told as 0s
+            timeout=shown(definition.number("Timeout")),
         )
         return LocalCheck(check, definition, token)
 
@@ -195,6 +205,8 @@ class LocalState:
         former = self.checks.get(held.check.id)
         if former is not None:
             held.ttl, held.expires, held.probes = former.ttl, former.expires, former.probes
+            if not self._dialect.tells_the_same and former.in_sync and held.check.same_as(former.check):
+                held.in_sync, held.told_later = True, former.told_later
         if held.check.type == "ttl":
             held.ttl = Ttl(held.definition.lasts("TTL"), held.definition.number("OutputMaxSize") or OUTPUT_LIMIT)
             held.expires = now + held.ttl.lasts
@@ -322,5 +334,5 @@ def _cut(output: str, limit: int) -> str:
     return f"{raw[:limit].decode('utf-8', 'replace')} ... (captured {limit} of {len(raw)} bytes)"
 
 
-def _pace_shown(definition: CheckDefinition, name: str) -> str:
+def _shown(definition: CheckDefinition, name: str) -> str:
     return shown(definition.number(name)) if definition.number(name) else ""

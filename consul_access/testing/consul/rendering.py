@@ -39,6 +39,8 @@ def node_service(dialect: Dialect, service: Service) -> dict[str, Any]:
     if service.tagged:
         made["TaggedAddresses"] = service.tagged
     made |= {"Meta": service.meta, **_port(dialect, "Port", service.port), "Weights": service.weights}
+    if service.socket:
+        made["SocketPath"] = service.socket
     made |= {"EnableTagOverride": service.override, "Proxy": _proxy(dialect), "Connect": _connect(service)}
     return made | {"CreateIndex": service.created, "ModifyIndex": service.modified}
 
@@ -64,6 +66,7 @@ def catalog_entry(catalog: Catalog, dialect: Dialect, found: Node, service: Serv
         "ServiceWeights": service.weights,
         "ServiceMeta": service.meta or {},
         "ServicePort": service.port,
+        **({"ServiceSocketPath": service.socket} if dialect.knows_service_field("SocketPath") else {}),
         "ServiceEnableTagOverride": service.override,
         "ServiceProxy": _proxy(dialect),
         "ServiceConnect": _connect(service),
@@ -76,6 +79,8 @@ def agent_service(dialect: Dialect, datacenter: str, service: Service) -> dict[s
     made: dict[str, Any] = {"Kind": service.kind} if service.kind else {}
     made |= {"ID": service.id, "Service": service.name, "Tags": service.tags or [], "Meta": service.meta or {}}
     made |= {"Port": service.port, "Address": service.address}
+    if dialect.knows_service_field("SocketPath"):
+        made["SocketPath"] = service.socket
     if service.tagged:
         made["TaggedAddresses"] = service.tagged
     made |= {"Weights": service.weights, "EnableTagOverride": service.override}
@@ -109,7 +114,11 @@ def agent_health_check(dialect: Dialect, node_name: str, check: Check) -> dict[s
         "TLSSkipVerify": False,
         "TCP": "",
     }
+    if dialect.since(1, 10):
+        definition |= {"TLSServerName": "", "GRPC": "", "GRPCUseTLS": False}
     made = _check(dialect, node_name, check) | {"Definition": definition, "CreateIndex": 0, "ModifyIndex": 0}
+    for name in ("Interval", "Timeout", "ExposedPort"):
+        made.pop(name, None)  # the client's words have none
     return made | {"ServiceTags": check.service_tags, "Type": ""}  # here what was not said at all stays null
 
 

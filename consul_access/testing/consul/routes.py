@@ -11,7 +11,7 @@ from consul_access.testing.consul.dialect import Dialect
 from consul_access.testing.consul.endpoints import absent, acl, catalog, checks, health, member, services, status, txn
 from consul_access.testing.consul.exchange import Ask, Found, Told
 
-__all__ = ["Route", "find_route"]
+__all__ = ["Endpoint", "Route", "find_route"]
 
 Endpoint: TypeAlias = Callable[[Agent, Ask], "Told | Found"]
 

@@ -206,7 +206,7 @@ def register(agent: Agent, ask: Ask) -> Told:
     if not body.get("Address") and not body.get("SkipNodeUpdate"):
         raise Refused(500, "Must provide address if SkipNodeUpdate is not set")
     _vet_node_id(body.get("ID", ""))
-    service = _service(body.get("Service"))
+    service = _service(body.get("Service"), body["Node"])
     checks = [
         _check(given, body["Node"])
         for given in body.get("Checks", []) + ([body["Check"]] if "Check" in body else [])
@@ -236,7 +236,10 @@ def deregister(agent: Agent, ask: Ask) -> Told:
     service_id, check_id = body.get("ServiceID", ""), body.get("CheckID", "")
     if not _may_forget(agent, allowed, body["Node"], service_id):
         raise Refused(403, common.DENIED)
-    agent.write().deregister(body["Node"], service_id=service_id, check_id=check_id)
+    try:
+        agent.write().deregister(body["Node"], service_id=service_id, check_id=check_id)
+    except CatalogFault as fault:
+        raise Refused(500, str(fault)) from None
     agent.cluster.changed()
     return Told(True)
 
@@ -272,7 +275,7 @@ def _vet(agent: Agent, ask: Ask, node: str, service: Service | None, checks: lis
         raise Refused(403, common.DENIED)
 
 
-def _service(given: dict[str, Any] | None) -> Service | None:
+def _service(given: dict[str, Any] | None, node: str) -> Service | None:
     if given is None:
         return None
     name, service_id = given.get("Service", ""), given.get("ID", "")
@@ -294,6 +297,8 @@ def _service(given: dict[str, Any] | None) -> Service | None:
         _tagged(given.get("TaggedAddresses")),
         given.get("EnableTagOverride", False),
         given.get("Kind", ""),
+        socket=given.get("SocketPath", ""),
+        node=node,
     )
 
 

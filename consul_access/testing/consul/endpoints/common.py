@@ -15,6 +15,7 @@ __all__ = [
     "DENIED",
     "DONE",
     "authorized",
+    "compiled_for",
     "contents",
     "flag",
     "kept",
@@ -51,10 +52,20 @@ def kept(ask: Ask, shape: Record, *, meta: bool = True) -> Callable[[Mapping[str
     Raises:
         Refused: it is none.
     """
+    return compiled_for(ask, ask.first("filter"), shape, meta=meta)
+
+
+def compiled_for(ask: Ask, text: str, shape: Record, *, meta: bool = True) -> Callable[[Mapping[str, Any]], bool]:
+    """What an expression keeps.
+
+    Raises:
+        Refused: it is none; a view says no more than why.
+    """
     try:
-        return compiled(ask.first("filter"), shape)
+        return compiled(text, shape)
     except FilterFault as fault:
-        raise Refused(500, f"Failed to create boolean expression evaluator: {fault}", meta=meta) from None
+        beginning = "" if ask.is_streamed else "Failed to create boolean expression evaluator: "
+        raise Refused(500, f"{beginning}{fault}", meta=meta) from None
 
 
 def node_meta(ask: Ask) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from consul_access.testing.consul.agent import Agent
@@ -41,20 +43,29 @@ def _entries(agent: Agent, ask: Ask, found: list[tuple[Node, Service]], index: i
     ]
     shown = [_entry(agent, node, one) for node, one in seen]
     shown = [entry for entry in shown if keeps(entry)]
-    if _only_passing(ask):
-        shown = [entry for entry in shown if all(check["Status"] == "passing" for check in entry["Checks"])]
-    return Found(shown, index, cacheable=True, filtered=len(seen) < len(found), wakes=None if found else ())
+    told = Found(shown, index, cacheable=True, filtered=len(seen) < len(found), wakes=None if found else ())
+    if _only_passing(ask, told):
+        told.data = [entry for entry in shown if all(check["Status"] == "passing" for check in entry["Checks"])]
+    return told
 
 
 def fitting(ask: Ask, found: list[tuple[Node, Service]]) -> list[tuple[Node, Service]]:
     """The instances that have all wanted tags, on nodes with the wanted metadata."""
     tags = [tag.lower() for tag in ask.query.get("tag", ())]
-    meta = common.node_meta(ask)
-    return [
-        (node, one)
-        for node, one in found
-        if set(tags) <= {tag.lower() for tag in one.tags or ()} and common.wanted_node(node, meta)
+    wanted = _contained(ask) if ask.is_streamed else partial(common.wanted_node, wanted=common.node_meta(ask))
+    return [(node, one) for node, one in found if set(tags) <= {tag.lower() for tag in one.tags or ()} and wanted(node)]
+
+
+def _contained(ask: Ask) -> Callable[[Node], bool]:
+    """What a streamed view takes for the wanted metadata: an expression that texts contain what they should equal.
+
+    What cannot stand in it, such as a name with a hyphen, is an error (agent/rpcclient/health/view.go, 1.10 to 1.16).
+    """
+    wanted = [
+        common.compiled_for(ask, f'"{value}" in Node.Meta.{key}', HEALTH)
+        for key, value in common.node_meta(ask).items()
     ]
+    return lambda node: all(keeps({"Node": {"Meta": node.meta or {}}}) for keeps in wanted)
 
 
 def _entry(agent: Agent, node: Node, one: Service) -> dict[str, Any]:
@@ -63,13 +74,13 @@ def _entry(agent: Agent, node: Node, one: Service) -> dict[str, Any]:
     return {"Node": shown_node(catalog, node), "Service": node_service(dialect, one), "Checks": checks}
 
 
-def _only_passing(ask: Ask) -> bool:
+def _only_passing(ask: Ask, told: Found) -> bool:
     if "passing" not in ask.query:
         return False
     given = ask.first("passing")
     passing = common.flag(given) if given else True
     if passing is None:
-        raise Refused(400, "Invalid value for ?passing")
+        raise Refused(400, "Invalid value for ?passing", found=told)
     return passing
 
 

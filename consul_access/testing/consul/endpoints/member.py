@@ -24,6 +24,8 @@ def about(agent: Agent, ask: Ask) -> Told:
         "Server": agent.is_server,
         "Version": dialect.text,
     }
+    if dialect.since(1, 10):
+        config["PrimaryDatacenter"] = agent.cluster.catalog.datacenter
     debug = {
         "ACLDefaultPolicy": "deny" if agent.cluster.access.enabled else "allow",
         "ACLsEnabled": agent.cluster.access.enabled,

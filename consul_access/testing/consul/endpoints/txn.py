@@ -60,18 +60,20 @@ def _done(agent: Agent, operations: list[dict[str, Any]], *, reads: bool) -> Tol
         try:
             results += _operation(agent, scratch, operation)
         except (_Stopped, CatalogFault) as fault:
-            return _told([{"OpIndex": number, "What": str(fault)}], None, reads=reads)
+            return _told(agent, [{"OpIndex": number, "What": str(fault)}], None, reads=reads)
     if not reads:
         cluster.catalog = scratch
         cluster.changed()
-    return _told(None, results, reads=reads)
+    return _told(agent, None, results, reads=reads)
 
 
-def _told(errors: list[dict[str, Any]] | None, results: list[dict[str, Any]] | None, *, reads: bool) -> Told:
+def _told(
+    agent: Agent, errors: list[dict[str, Any]] | None, results: list[dict[str, Any]] | None, *, reads: bool
+) -> Told:
     made: dict[str, Any] = {"Results": results, "Errors": errors}
     headers: tuple[tuple[str, str], ...] = ()
     if reads:
-        made |= {"Index": 0, "LastContact": 0, "KnownLeader": True, "ConsistencyLevel": ""}
+        made |= agent.cluster.dialect.read_meta
         headers = (("X-Consul-Knownleader", "true"), ("X-Consul-Lastcontact", "0"))
     return Told(made, 409 if errors else 200, headers)
 
