@@ -4,7 +4,8 @@ Ours are tests (tests/faults/scenarios.py names them); their results and what th
 report. Others are short programs (peer.py) that meet the same faults (meetings.py); what happened to them is written
 down, and ours meets them beside, in the same way. `--rounds 2` runs each test again after all of them have run.
 `--write` puts the tables into docs/reliability.md, everything as JSON beside it; the scenarios that were not run this
-time keep what was found the last time.
+time keep what was found the last time. `--beside` does so for our tests with another Consul (CONSUL_BIN), of which the
+page tells beside the usual one.
 """
 
 from __future__ import annotations
@@ -53,28 +54,50 @@ def main() -> int:
     options.add_argument("scenarios", nargs="*", help="by name or by its beginning (C, F1); all of them by default")
     options.add_argument("--rounds", type=int, default=1, help="how often our tests are run; 1 by default")
     options.add_argument("--write", action="store_true", help="put the results into docs/reliability.md")
+    options.add_argument("--beside", action="store_true", help="as --write, for our tests with another Consul")
     options.add_argument("--only", choices=["ours", "peers"], help="run the tests, or the meetings with others")
     given = options.parse_args()
     hear_signals()
     names = chosen(given.scenarios)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ours": {}, "peers": {}}
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ours": {}, "peers": {}, "beside": {}}
+    if given.beside:
+        return beside_the_usual(known, [name for name in names if not name.startswith("E")], given.rounds)
     peers = {} if given.only == "ours" else met([name for name in MEETINGS if name in names])
     ours = {} if given.only == "peers" else tested(names, given.rounds)
     found = {
+        **known,
         "ours": {**known["ours"], **ours},
         "peers": {**known["peers"], **peers},
         "servers": releases(),
     }
-    page = tables(found)
     if given.write:
-        RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-        PAGE.write_text(f"{PAGE.read_text().partition(MARK)[0]}{MARK}\n\n{page}")
+        write(found)
     else:
-        print(page)
-    failed = [name for name, result in ours.items() if any(one["failed"] for one in result["rounds"])]
+        print(tables(found))
+    failed = failing(ours)
     behind = [name for name, one in peers.items() if "**ahead**" in "".join(beside(name, {name: one}))]
     print(f"failed: {failed or 'none'}; another client is ahead: {behind or 'nowhere'}", file=sys.stderr)
     return int(bool(failed or behind))
+
+
+def beside_the_usual(known: dict[str, Any], names: list[str], rounds: int) -> int:
+    """Our tests with another Consul: those of etcd would be the same once more."""
+    release = releases()[0]
+    ours = tested(names, rounds)
+    write({**known, "beside": {**known["beside"], release: {**known["beside"].get(release, {}), **ours}}})
+    print(f"with {release} failed: {failing(ours) or 'none'}", file=sys.stderr)
+    return int(bool(failing(ours)))
+
+
+def write(found: dict[str, Any]) -> None:
+    """Puts it into the documentation."""
+    RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(f"{PAGE.read_text().partition(MARK)[0]}{MARK}\n\n{tables(found)}")
+
+
+def failing(ours: dict[str, dict[str, Any]]) -> list[str]:
+    """The scenarios of which some test failed in some round."""
+    return [name for name, result in ours.items() if any(one["failed"] for one in result["rounds"])]
 
 
 if __name__ == "__main__":

@@ -48,15 +48,19 @@ def beside(name: str, peers: dict[str, dict[str, Any]]) -> list[str]:
 
 def tables(found: dict[str, Any]) -> str:
     """Everything that was found, for the page."""
-    results, peers = found["ours"], found["peers"]
+    results, peers, others = found["ours"], found["peers"], found["beside"]
     titles = ["scenario", "what must hold", "our tests", "their recovery", "reference", "ours meets it", "another does"]
-    lines = [f"With {', '.join(found['servers'])}.", ""]
+    lines = [f"With {', '.join([*found['servers'], *(f'{release} beside' for release in others)])}.", ""]
     for series, title in SERIES.items():
         lines += [f"## {title}", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
         for name, one in SCENARIOS.items():
             if name.startswith(series):
                 result = results.get(name, {"rounds": [], "measured": {}})
-                cells = [f"{name} {one.what}", one.bar, verdict(result), recovery(result), one.reference]
+                held = [
+                    verdict(result),
+                    *(f"{release}: {verdict(of[name])}" for release, of in others.items() if name in of),
+                ]
+                cells = [f"{name} {one.what}", one.bar, "; ".join(held), recovery(result), one.reference]
                 lines.append(f"| {' | '.join([*cells, *beside(name, peers)])} |")
         lines.append("")
     return "\n".join(lines)

@@ -258,6 +258,7 @@ class AsyncAnnouncing(AsyncSending):
             may_move=self._transport.may_be_elsewhere,
             require_agent=require_agent,
             announce=self._register,
+            token=lambda: self._transport.trusted,
             seats=self._seats,
             tell=tell,
         )

@@ -481,10 +481,10 @@ class AsyncKeeper:
         if self._fellows is not None and await self._fellows.take_over(self._hurry):
             await self._is_over(self._rule.handed_over())
             return False
-        await self._drained()
+        spent = await self._drained()
         removed, failure = False, ""
         try:
-            removed = await self._at().end(time.monotonic() + self._stop_timeout)
+            removed = await self._at().end(time.monotonic() + max(self._stop_timeout - spent, self._stop_timeout / 2))
         except (ConsulAccessError, StillThere) as error:
             failure = f"{error}; {self._at().consequence()}"
         await self._is_over(self._rule.stopped(failure))
@@ -498,20 +498,26 @@ class AsyncKeeper:
         exits.remove(self)
         self._ended.set()
 
-    async def _drained(self) -> None:
-        """Takes the service out of every look-up while it still answers, and waits for the callers to notice."""
+    async def _drained(self) -> float:
+        """Takes the service out of every look-up while it still answers, and waits for the callers to notice.
+
+        Returns:
+            Seconds that taking it out took: the grace begins when nobody finds it any more.
+        """
         await self._tell(self._rule.draining())
         if self._drain <= 0 or self._hurry.is_set():
-            return
-        until = time.monotonic() + self._drain
+            return 0.0
+        begun = time.monotonic()
         try:
             await self._at().drain("draining before it is deregistered")
         except NotFound:
             pass  # nobody is sent here any more, and who has looked before still calls
         except ConsulAccessError as error:
             log.warning("%s could not be taken out of the look-ups before it ends: %s", self.id, error)
-            return
-        await self._hurry.wait(until - time.monotonic())
+            return time.monotonic() - begun
+        spent = time.monotonic() - begun
+        await self._hurry.wait(self._drain)
+        return spent
 
     def _farewell(self, within: float) -> None:
         """Deregisters when the process ends otherwise: by a connection of its own, since nothing else may still run."""

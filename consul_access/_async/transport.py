@@ -148,6 +148,11 @@ class AsyncTransport:
     async def _prepare(self) -> None:
         """Does what has to be done before the first call."""
 
+    @property
+    def trusted(self) -> int:
+        """A number for the token that was accepted last; another one for another token."""
+        return self._trusted
+
     async def pin(self) -> Target:
         """A server that takes connections, at one IP address, so that later calls reach the same agent."""
         failure = Broken(ConnectFailed("there is no address to ask"), sent=False)

@@ -259,6 +259,7 @@ class Announcing(Sending):
             may_move=self._transport.may_be_elsewhere,
             require_agent=require_agent,
             announce=self._register,
+            token=lambda: self._transport.trusted,
             seats=self._seats,
             tell=tell,
         )

@@ -64,6 +64,7 @@ class AtAgent:
         may_move: whether these can be more than one.
         require_agent: refuses one of several servers.
         announce: registers a definition at a server, replacing existing checks or not.
+        token: a number for the token that was accepted last.
         seats: one for each keeper that may wait for changes at the agent; each such wait holds a connection.
         tell: hears of events.
     """
@@ -83,6 +84,7 @@ class AtAgent:
         may_move: bool,
         require_agent: bool,
         announce: Callable[[ServiceDefinition, Target, bool], Later[object]],
+        token: Callable[[], int],
         seats: deque[None],
         tell: Teller,
     ) -> None:
@@ -94,6 +96,8 @@ class AtAgent:
         self.may_move = may_move
         self._require_agent = require_agent
         self._announce = announce
+        self._token = token
+        self._registered_with: int | None = None
         self._seats = seats
         self._seated = False
         self._tell = tell
@@ -133,6 +137,7 @@ class AtAgent:
         self.definition = self._where.definition = self._define(agent)
         self._agent = agent
         self.node = ""
+        self._registered_with = None
         self._hash, self._waits_from, self._sees_checks = "", float("-inf"), False
         self._known.clear()
         self._within = max(2.0, beat_interval(self.definition) or 5.0)
@@ -172,6 +177,7 @@ class AtAgent:
                 f"require_agent=True: {REMEDY}"
             )
         self._announce(self.definition, agent, replace_checks)
+        self._registered_with = self._token()
 
     def _is_in_maintenance(self) -> bool:
         """Whether somebody has put the service into maintenance, which replacing its checks would end silently."""
@@ -215,8 +221,18 @@ class AtAgent:
         return self._calls
 
     def look(self) -> str | None:
-        """Compares the agent's copy with what was registered."""
-        return self._access.send(self._look, target=self._agent, within=self._within)
+        """Compares the agent's copy with what was registered, and its token with the one that is in use."""
+        differs = self._access.send(self._look, target=self._agent, within=self._within)
+        return differs or self._outdated()
+
+    def _outdated(self) -> str | None:
+        """An agent tells the servers of a service with the token that it was registered with, until it ends.
+
+        Once that is revoked, a change of health stays at the agent, and the catalog keeps what was deregistered.
+        """
+        if self._registered_with is None or self._registered_with == self._token():
+            return None
+        return "the agent holds it with a token that is not in use any more, and could not tell the servers of changes"
 
     def _differs(self, reply: Reply) -> str | None:
         """What an answer shows otherwise. One that is the same, byte for byte, as an earlier one says the same."""

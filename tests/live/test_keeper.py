@@ -285,20 +285,32 @@ def test_n04_token_revoked_and_a_new_one_put_into_the_file(face, acl_consul, tmp
         checks = acl_consul.read("/v1/agent/checks")
         return checks.get("service:orders-1", {}).get("Status")
 
+    def found_as():
+        return [check["Status"] for check in acl_consul.read("/v1/health/checks/orders")]
+
+    said = ["passing"]
+
     async def story():
         old = made()
         file = tmp_path / "token"
         file.write_text(old["SecretID"])
         async with face.access(url=acl_consul.url, token=file) as access:
-            async with access.registered("orders", port=8080, check=TtlCheck(TTL), id="orders-1") as keeper:
+            async with access.registered(
+                "orders", port=8080, check=TtlCheck(TTL), id="orders-1", health=lambda: said[0]
+            ) as keeper:
                 acl_consul.request("DELETE", f"/v1/acl/token/{old['AccessorID']}", token=acl_consul.token)
                 await face.eventually(lambda: keeper.misses > 0, within=60, what="the token is refused")
                 file.write_text(made()["SecretID"])
                 _, after = await face.eventually(lambda: keeper.misses == 0, within=BEAT + AGENT)
                 told("good again after", after)
                 await face.eventually(lambda: status() == "passing", within=BEAT + AGENT)
-                assert keeper.re_registrations == 0
+                # With the old token the agent could not tell the servers what comes now.
+                await face.eventually(lambda: keeper.re_registrations == 1, within=BEAT + AGENT)
+                said[0] = "warning"
+                await face.eventually(lambda: found_as() == ["warning"], within=BEAT + AGENT)
+                assert keeper.re_registrations == 1
         assert "orders-1" not in acl_consul.read("/v1/agent/services")
+        assert acl_consul.read("/v1/catalog/service/orders") == []
 
     face.run(story)
 
@@ -544,6 +556,28 @@ def test_during_the_drain_nobody_is_sent_there_and_it_is_still_registered(face, 
         assert ended - begun >= 1.0
         assert ("critical", True) in seen  # in maintenance, and there
         assert consul.read("/v1/agent/services") == {}
+
+    face.run(story)
+
+
+def test_the_drain_begins_when_nobody_finds_it_any_more_however_slow_the_agent_is(face, consul, counting):
+    counting.holds, passed_on = "/v1/agent/service/maintenance/", []
+
+    def pass_on():
+        eventually(counting.holding.is_set)
+        time.sleep(0.7)
+        passed_on.append(time.monotonic())
+        counting.held.set()
+
+    async def story():
+        async with face.access(url=f"http://{counting.address}") as access:
+            keeper = await access.registered("orders", port=8080, check=None, id="orders-1", drain=1.0).start()
+            counting.held.clear()
+            slow = threading.Thread(target=pass_on)
+            slow.start()
+            assert await keeper.stop()
+            slow.join()
+        assert counting.first("/v1/agent/service/deregister/") - passed_on[0] >= 1.0
 
     face.run(story)
 
