@@ -110,6 +110,21 @@ def test_a_check_that_is_told_again_and_says_the_same_wakes_who_waits_for_checks
     assert services.result()[3] >= 1  # and nobody who waits for the service
 
 
+def test_an_instance_that_takes_another_name_is_gone_for_who_waits_for_the_former_one(consul, waiting):
+    """A view (1.10 and later) is told so at once. Before, it may be woken too early, or not at all."""
+    consul.register("web", id="one")
+    target = "/v1/health/service/web"
+    # A young agent tells of itself a moment later, which wakes too.
+    eventually(lambda: (found := consul.read(target)) and found[0]["Node"]["Meta"])
+    known = index_of(consul, target)
+    asked = waiting(consul, f"{target}?index={known}&wait={'15s' if since(1, 10) else '1s'}")
+    consul.register("other", id="one")
+    status, _, body, took = asked.result()
+    assert (status, took < 10) == (200, True)
+    assert body.strip() == b"[]" or not since(1, 10)
+    assert consul.read(target) == []
+
+
 @pytest.mark.parametrize("path", ["catalog/node/{0}", "health/node/{0}", "health/checks/nothing"])
 def test_who_waits_for_one_node_or_service_is_not_woken_by_another_though_the_index_moves(consul, waiting, path):
     target = f"/v1/{path.format('apart')}"

@@ -231,6 +231,8 @@ class Catalog:
             return
         new = replace(service, created=held.created if held else self.index, modified=self.index)
         node.services[service.id.lower()] = new
+        if held is not None and held.name != new.name:
+            self._tables[_view_of(held.name)] = self.index
         self._tables["services"] = self._tables[_index_of(new.name)] = self.index
 
     def _drop_service(self, node: Node, service_id: str) -> None:
@@ -316,6 +318,10 @@ class Catalog:
         """The highest index of these tables."""
         return max((self._tables.get(table, 0) for table in tables), default=0)
 
+    def view_index(self, name: str, exists: bool) -> int:
+        """The index that a streamed view of a service tells: it also hears of an instance that took another name."""
+        return max(self.service_index(name, exists, checks=True), self.highest(_view_of(name)))
+
     def service_index(self, name: str, exists: bool, *, checks: bool) -> int:
         """The index that a look-up of a service tells."""
         if exists and _index_of(name) in self._tables:
@@ -328,6 +334,11 @@ class Catalog:
 def _index_of(service: str) -> str:
     """Where a service's index is kept: names that differ by their case alone share one."""
     return f"service.{service.lower()}"
+
+
+def _view_of(service: str) -> str:
+    """Where the index of a service's views is kept, for what moves no other."""
+    return f"view.{service.lower()}"
 
 
 def _is_alive(node: Node) -> bool:

@@ -116,6 +116,7 @@ class Front:
                 ask.options = Options.parse(ask.query)
                 ask.is_streamed = self._is_streamed(ask)
                 if ask.is_streamed and self._is_elsewhere(ask):
+                    route.answer(self.agent, ask)  # what is wrong with the question is said all the same
                     return self._waiting(ask, _nothing, None)
                 self._refuse_datacenter(ask)
                 self._refuse_without_leader(ask)

@@ -20,20 +20,21 @@ __all__ = ["checks", "connect", "fitting", "node", "service", "state"]
 def service(agent: Agent, ask: Ask) -> Found:
     """`health/service/NAME`: its instances, each with its node and checks."""
     catalog = agent.cluster.catalog
-    found = list(catalog.instances(_named(ask, "service name")))
-    index = catalog.service_index(ask.rest, bool(found), checks=True)
-    return _entries(agent, ask, found, index)
+    return _entries(agent, ask, list(catalog.instances(_named(ask, "service name"))))
 
 
 def connect(agent: Agent, ask: Ask) -> Found:
     """`health/connect/NAME`: those of them that speak Connect themselves."""
     catalog = agent.cluster.catalog
-    found = [pair for pair in catalog.instances(_named(ask, "service name")) if pair[1].native]
-    index = catalog.service_index(ask.rest, bool(found), checks=True)
-    return _entries(agent, ask, found, index)
+    return _entries(agent, ask, [pair for pair in catalog.instances(_named(ask, "service name")) if pair[1].native])
 
 
-def _entries(agent: Agent, ask: Ask, found: list[tuple[Node, Service]], index: int) -> Found:
+def _entries(agent: Agent, ask: Ask, found: list[tuple[Node, Service]]) -> Found:
+    catalog = agent.cluster.catalog
+    if ask.is_streamed:
+        index = catalog.view_index(ask.rest, bool(found))
+    else:
+        index = catalog.service_index(ask.rest, bool(found), checks=True)
     allowed = common.reader(agent, ask)
     keeps = common.kept(ask, HEALTH)
     seen = [
