@@ -4,6 +4,7 @@
 # make compat    the etcd3 package beside every protobuf, 3 to 7
 # make chart     the values in deploy/helm rendered with the chart in the folder CONSUL_CHART
 # make faults    every fault by its name, ours and others' (ONLY=)  make fuzz     bytes that no decoder was made for
+# make faults-beside    our tests of faults with Consul 1.10, built from its source (needs Go)
 # make versions  both ends of what pyproject.toml allows, beside every Python it names (PYTHONS=3.12)
 # make audit     the list of parts of the wheel (SBOM) in the folder dist, and their known flaws (SERVICE=osv)
 # make soak      50,000 random operations on the fakes and real servers, and random faults for an hour (SECONDS=, SEED=)
@@ -17,7 +18,7 @@ PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Four at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
 SOURCES := consul_access tests tools docs examples benchmarks noxfile.py
 
-.PHONY: demo test lint types faces check-faces pytest suite pages docs bench chart faults fuzz compat versions audit soak screenshots clean
+.PHONY: demo test lint types faces check-faces pytest suite pages docs bench chart faults faults-beside fuzz compat versions audit soak screenshots clean
 
 demo: .venv/demo
 	$(BIN)/python -m consul_access.testing.demo
@@ -63,6 +64,10 @@ soak: .venv/dev
 
 faults: .venv/bench
 	$(BIN)/python -m benchmarks.laboratory --rounds 2 --write $(ONLY)
+
+# With a Consul that is built from its source, and so needs Go.
+faults-beside: .venv/bench
+	CONSUL_BIN="$$($(BIN)/python -m tools.consul_source)" $(BIN)/python -m benchmarks.laboratory --rounds 2 --beside $(ONLY)
 
 fuzz: .venv/fuzz/made
 	CONSUL_ACCESS_FUZZ=50 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py

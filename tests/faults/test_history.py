@@ -14,7 +14,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -239,9 +238,9 @@ def test_the_judge_finds_nothing_wrong_with_what_is_true(events):
         ([ONE, GONE], "revision 3: .* was done"),
         ([ONE, TWO, TWO, GONE], "revision 3 is told after 3"),
         ([TWO, ONE, GONE], "revision 2 is told after 3"),
-        ([ONE, TWO, GONE, replace(GONE, revision=5)], "was not there"),
+        ([ONE, TWO, GONE, GONE._replace(revision=5)], "was not there"),
         ([ONE, TWO, GONE, put(5, b"three")], "never written"),
-        ([ONE, TWO, replace(RESYNC, revision=3), GONE], "revision 3 is told after 3"),
+        ([ONE, TWO, RESYNC._replace(revision=3), GONE], "revision 3 is told after 3"),
     ],
 )
 def test_the_judge_finds_whatever_is_not(events, finding):

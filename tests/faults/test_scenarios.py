@@ -50,6 +50,13 @@ class TestWhatWasFound:
         assert [one["failed"] for one in rounds] == [[]] * len(rounds)
         assert all(one["passed"] for one in rounds)
 
+    def test_ours_held_with_the_other_consul_as_well(self):
+        (found,) = self.found["beside"].values()
+        assert set(found) == {name for name in SCENARIOS if not name.startswith("E") and name != "N07"}
+        assert {name: [one["failed"] for one in result["rounds"]] for name, result in found.items()} == {
+            name: [[], []] for name in found
+        }
+
     @pytest.mark.parametrize("name", MEETINGS)
     def test_nobody_is_ahead(self, name):
         ours, other = (
