@@ -46,7 +46,7 @@ class TestWhatWasFound:
     @pytest.mark.parametrize("name", SCENARIOS)
     def test_ours_held_in_every_round(self, name):
         rounds = self.found["ours"][name]["rounds"]
-        assert rounds
+        assert len(rounds) >= 2
         assert [one["failed"] for one in rounds] == [[]] * len(rounds)
         assert all(one["passed"] for one in rounds)
 
