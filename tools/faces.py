@@ -10,9 +10,11 @@ only stands between the lines `# --- tasks only` and `# --- end tasks only`.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +62,7 @@ def _formatted(text: str, name: str) -> str:
     place = ["--stdin-filename", str(TWIN / name), "-"]
     for command in (["check", "--quiet", "--fix-only", "--select", "I"], ["format", "--quiet"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, *place],
+            [_python_with_ruff(), "-m", "ruff", *command, *place],
             cwd=ROOT,
             input=text,
             capture_output=True,
@@ -69,6 +71,17 @@ def _formatted(text: str, name: str) -> str:
         )
         text = done.stdout
     return text
+
+
+@cache
+def _python_with_ruff() -> str:
+    """This Python, or that of the development environment when it is called with another one."""
+    if importlib.util.find_spec("ruff") is not None:
+        return sys.executable
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        sys.exit("ruff formats the twins, and is not installed: make .venv/dev")
+    return str(python)
 
 
 def twins(source: Path) -> tuple[dict[str, str], set[str]]:

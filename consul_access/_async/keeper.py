@@ -21,7 +21,7 @@ from consul_access._pairs.tasks import Bell, Examiner, Flag, Slots, Worker, sett
 from consul_access.errors import ConsulAccessError, InvalidInput, NotFound, OutcomeUnknown, Unavailable
 from consul_access.models.address import Address
 from consul_access.models.status import CheckStatus
-from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval
+from consul_access.rules.keeping import KeeperEvent, KeeperState, Keeping, Step, beat_interval, time_to_end
 from consul_access.rules.reporting import report_of
 
 if TYPE_CHECKING:
@@ -484,7 +484,7 @@ class AsyncKeeper:
         spent = await self._drained()
         removed, failure = False, ""
         try:
-            removed = await self._at().end(time.monotonic() + max(self._stop_timeout - spent, self._stop_timeout / 2))
+            removed = await self._at().end(time.monotonic() + time_to_end(self._stop_timeout, spent))
         except (ConsulAccessError, StillThere) as error:
             failure = f"{error}; {self._at().consequence()}"
         await self._is_over(self._rule.stopped(failure))

@@ -12,9 +12,8 @@ import importlib
 import logging
 import socket
 import time
-from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -93,26 +92,13 @@ class _Bundle:
 
 
 class WatchCarrier(AsyncCarrier):
-    """Carries questions, many on each connection if the server and the installed packages allow it.
+    """Carries questions, many on each connection if the server and the installed packages allow it."""
 
-    Args:
-        max_connections: at most so many to one target.
-        max_bytes: how long the body of an answer may be on the wire.
-        tls: makes the TLS context, once.
-        server_name: the name to ask for and to expect in the certificate, instead of the target's host.
-    """
+    _group: TaskGroup | None = None
 
-    def __init__(
-        self,
-        *,
-        max_connections: int,
-        max_bytes: int,
-        tls: Callable[[], ssl.SSLContext],
-        server_name: str | None = None,
-    ) -> None:
-        super().__init__(max_connections=max_connections, max_bytes=max_bytes, tls=tls, server_name=server_name)
-        self._bundles: dict[Target, _Bundle] = {}
-        self._group: TaskGroup | None = None
+    @cached_property
+    def _bundles(self) -> dict[Target, _Bundle]:
+        return {}
 
     def attend(self, group: TaskGroup) -> None:
         """From now on connections are read in this group."""
@@ -237,11 +223,17 @@ class WatchCarrier(AsyncCarrier):
         super()._forget()
         for line in self._lines():
             line.abandon()
-        self._bundles = {}
+        self._bundles.clear()
 
 
 class WatchTransport(AsyncTransport):
     """Sends an engine's calls; see `AsyncTransport`."""
+
+    _kind_of_carrier = WatchCarrier
+
+    @property
+    def _carries(self) -> WatchCarrier:
+        return cast("WatchCarrier", self._own)
 
     def attend(self, group: TaskGroup) -> None:
         """From now on connections are read in this group."""
@@ -253,15 +245,6 @@ class WatchTransport(AsyncTransport):
         target = self._failover.order(time.monotonic())[0]
         is_ours = self._carrier(target) is self._carries
         return self._carries.places(target) if is_ours else self.settings.max_connections
-
-    def _new_carrier(self) -> WatchCarrier:
-        self._carries = WatchCarrier(
-            max_connections=self.settings.max_connections,
-            max_bytes=self.settings.max_answer_bytes,
-            tls=self._make_tls,
-            server_name=self.settings.tls_server_name,
-        )
-        return self._carries
 
     def _make_tls(self) -> ssl.SSLContext:
         """Only a context of our own offers HTTP/2: what a given one offers, it also offers for ordinary calls."""

@@ -21,6 +21,7 @@ from consul_access._async.carrier import reason, silence
 from consul_access._pairs.sockets import CHUNK, tls_error, waits, watch_over
 from consul_access._pairs.tasks import Bell
 from consul_access.errors import ConnectionLost, ConsulAccessError, DeadlineExceeded, TlsError
+from consul_access.rules.liveness import is_doubtful
 from consul_access.wire import Broken, Limits, Request, WireAnswer
 from consul_access.wire2 import Conversation, Ending
 
@@ -229,8 +230,7 @@ class Line:
 
     def _late(self, number: int, asked: _Asked, limits: Limits) -> Broken:
         """What to tell who has waited in vain; and if others were not answered either, a sign of life is asked for."""
-        now = time.monotonic()
-        is_quiet = now - self._heard_at > (now - asked.sent_at) / 2
+        is_quiet = is_doubtful(time.monotonic(), self._heard_at, asked.sent_at)
         if is_quiet and not self._is_doubted and self.is_open:
             self._is_doubted = True
             self._group.start_soon(self._prove, limits.connect)

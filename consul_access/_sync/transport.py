@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from consul_access._pairs.threads import resolve, settled, sleep
 from consul_access._sync.carrier import Carrier
@@ -65,6 +65,8 @@ class Transport:
     Safe for threads, and after `os.fork`.
     """
 
+    _kind_of_carrier: ClassVar[type[Carrier]] = Carrier
+
     def __init__(
         self,
         settings: ClientSettings,
@@ -75,7 +77,12 @@ class Transport:
         self.settings = settings
         self.given = transport
         self._meaning = meaning
-        self._own = self._new_carrier()
+        self._own = self._kind_of_carrier(
+            max_connections=settings.max_connections,
+            max_bytes=settings.max_answer_bytes,
+            tls=self._make_tls,
+            server_name=settings.tls_server_name,
+        )
         self._foreign = None if transport is None else self._bridged(transport)
         self._stock: dict[bool, ForeignCarrier] = {}
         self._failover = Failover(settings.targets)
@@ -84,14 +91,6 @@ class Transport:
         self._headers: dict[tuple[Target, bool], RequestHeaders] = {}
         self._trusted = hash(None)
         self._to_prepare = False
-
-    def _new_carrier(self) -> Carrier:
-        return Carrier(
-            max_connections=self.settings.max_connections,
-            max_bytes=self.settings.max_answer_bytes,
-            tls=self._make_tls,
-            server_name=self.settings.tls_server_name,
-        )
 
     def send(
         self, call: Call[T], *, target: Target | None = None, within: float | None = None, once: bool = False

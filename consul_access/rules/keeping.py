@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import Check, Service
     from consul_access.models.definition import ServiceDefinition
 
-__all__ = ["KeeperEvent", "KeeperState", "Keeping", "Step", "beat_interval", "drift"]
+__all__ = ["KeeperEvent", "KeeperState", "Keeping", "Step", "beat_interval", "drift", "time_to_end"]
 
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks at the agent's own copy: a local read, answered in well under a millisecond."""
@@ -340,3 +340,16 @@ def drift(definition: ServiceDefinition, found: Service, checks: Mapping[str, Ch
             return f"{what} is {held[what]!r} at the agent instead of {value!r}"
     missing = set(definition.check_ids()) - set(checks) if checks is not None else ()
     return f"check {min(missing)!r} is gone, or belongs to another service" if missing else None
+
+
+def time_to_end(stop_timeout: float, spent: float) -> float:
+    """Seconds for deregistering, after the service was taken out of the look-ups.
+
+    Both belong to the time to stop, so that with the drain between them all of it takes no longer than drain and
+    `stop_timeout` together; but an agent that was slow in the first has half of that time left for the second.
+
+    Args:
+        stop_timeout: seconds for both.
+        spent: seconds that the first took.
+    """
+    return max(stop_timeout - spent, stop_timeout / 2)

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from consul_access import AsyncConsulAccess, ConsulAccess, ConsulSettings, NoInstances, TokenUnknown
+from tests.support.freezing import sees_it_frozen
 from tests.support.many import connections, forgotten, written
 
 OUTAGE = float(os.environ.get("OUTAGE", "8"))
@@ -205,18 +206,8 @@ class TestOutages:
         agent.register("orders", id="orders-1", port=8001)
 
         async def story():
-            async with face.access(url=agent.url) as access, access.resolver("orders") as orders:
-                agent.pause()
-                try:
-                    _, after = await face.eventually(lambda: orders.snapshot().is_stale, within=20)
-                    told("noticed after", after)
-                    assert orders.pick().id == "orders-1"
-                finally:
-                    agent.resume()
-                _, after = await face.eventually(lambda: not orders.snapshot().is_stale, within=5)
-                told("confirmed after", after)
-                agent.register("orders", id="orders-2", port=8002)
-                await face.eventually(lambda: len(orders.instances()) == 2, within=5)
+            async with face.access(url=agent.url) as access:
+                await sees_it_frozen(face, access, agent, told)
 
         face.run(story)
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from consul_access import ConsulSettings
+from tests.support.freezing import sees_it_frozen
 from tests.support.many import connections, forgotten, written
 
 
@@ -120,19 +121,8 @@ def test_a_frozen_agent_is_noticed_as_soon_as_without_tls(face, agents, authorit
     agent.register("orders", id="orders-1", port=8001)
 
     async def story():
-        async with face.access(settings=settings(agent)) as access, access.resolver("orders") as orders:
-            agent.pause()
-            try:
-                _, after = await face.eventually(lambda: orders.snapshot().is_stale, within=20)
-                told("noticed after", after)
-                assert orders.pick().id == "orders-1"
-                await face.sleep(6)  # by now the connection has been given up
-            finally:
-                agent.resume()
-            _, after = await face.eventually(lambda: not orders.snapshot().is_stale, within=5)
-            told("confirmed after", after)
-            agent.register("orders", id="orders-2", port=8002)
-            await face.eventually(lambda: len(orders.instances()) == 2, within=5)
+        async with face.access(settings=settings(agent)) as access:
+            await sees_it_frozen(face, access, agent, told, longer=6)  # by then the connection has been given up
 
     face.run(story)
 

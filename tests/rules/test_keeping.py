@@ -19,6 +19,7 @@ from consul_access.rules.keeping import (
     Step,
     beat_interval,
     drift,
+    time_to_end,
 )
 
 BEAT = 5.0
@@ -287,3 +288,11 @@ def test_a_registration_that_others_go_on_keeping_is_handed_over():
     keeping.registered(0.0)
     (event,) = keeping.handed_over()
     assert (event.kind, event.state, keeping.next(1.0)) == ("handed_over", KeeperState.STOPPED, None)
+
+
+@given(stop_timeout=st.floats(0.01, 60), spent=st.floats(0, 100))
+def test_taking_it_out_and_deregistering_share_the_time_to_stop(stop_timeout, spent):
+    left = time_to_end(stop_timeout, spent)
+    assert stop_timeout / 2 <= left <= stop_timeout
+    if spent <= stop_timeout / 2:
+        assert spent + left == pytest.approx(stop_timeout)

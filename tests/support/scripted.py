@@ -18,8 +18,9 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
+
+from tests.support.listening import Listening
 
 MEBIBYTE = 1024 * 1024
 
@@ -192,7 +193,7 @@ def _head(status: int, kind: Mapping[str, str], headers: Mapping[str, str] | Non
 
 
 @dataclass
-class ScriptedServer:
+class ScriptedServer(Listening):
     """The server; it lives as long as its block.
 
     Args:
@@ -207,23 +208,20 @@ class ScriptedServer:
     unix: Path | None = None
     host: str = "127.0.0.1"
     requests: list[Recorded] = field(default_factory=list)
-    connections: int = 0
 
     def __post_init__(self) -> None:
         self._steps = list(self.steps)
         self._position = 0
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
         if self.unix is not None:
-            self._listener = socket.socket(socket.AF_UNIX)
-            self._listener.bind(os.fspath(self.unix))
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(os.fspath(self.unix))
         else:
-            self._listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-            self._listener.bind((self.host, 0))
-        self._listener.listen(128)
-        self.port = 0 if self.unix is not None else int(self._listener.getsockname()[1])
+            listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+            listener.bind((self.host, 0))
+        self.port = 0 if self.unix is not None else int(listener.getsockname()[1])
+        self._listen(listener)
 
     @property
     def address(self) -> str:
@@ -234,37 +232,15 @@ class ScriptedServer:
     def url(self) -> str:
         return self.address if self.unix is not None else f"{'https' if self.tls else 'http'}://{self.address}"
 
-    def __enter__(self) -> Self:
-        self._spawn(self._accept)
-        return self
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return self.accepted
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def _hang_up(self) -> None:
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive(), "a connection of the scripted server does not end"
-
-    def _spawn(self, work: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._ended.is_set():
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            self.connections += 1
-            self._spawn(self._serve, sock, self.connections)
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         # A client may go away at any moment; that is its right, and no failure of the server's.
@@ -274,14 +250,14 @@ class ScriptedServer:
             if self.tls is not None:
                 sock = stack.enter_context(self._secured(sock))
                 self._watch(sock)
-            while self._next_step(self._read(sock, number))(Connection(sock, self._ended)):
+            while self._next_step(self._read(sock, number))(Connection(sock, self.ended)):
                 pass
         self._open.discard(sock)
 
     def _watch(self, sock: socket.socket) -> None:
         """Has it shut down with the server, even if that is being closed at this very moment."""
         self._open.add(sock)
-        if self._ended.is_set():
+        if self.ended.is_set():
             raise EOFError
 
     def _secured(self, sock: socket.socket) -> ssl.SSLSocket:

@@ -12,11 +12,10 @@ import queue
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from h2.config import H2Configuration
@@ -25,6 +24,8 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, PingReceived, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+
+from tests.support.listening import Listening
 
 BEAT = 0.005
 
@@ -172,7 +173,7 @@ class Connection2(Connection1):
 Play: TypeAlias = Callable[[Asked], None]
 
 
-class Server2:
+class Server2(Listening):
     """The server; it lives as long as its block.
 
     Args:
@@ -199,16 +200,14 @@ class Server2:
         self.connections: list[Connection1] = []
         self.pings = 0
         self.failures: list[BaseException] = []
-        self.ended = threading.Event()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate(self._tls)
         if protocols:
             self._tls.set_alpn_protocols(list(protocols))
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(128)
-        self.port = int(self._listener.getsockname()[1])
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.port = int(listener.getsockname()[1])
+        self._listen(listener)
         self.url = f"https://127.0.0.1:{self.port}"
 
     @property
@@ -241,36 +240,13 @@ class Server2:
         if asked.connection.open.pop(asked.number, None) is not None:
             answer()
 
-    def __enter__(self) -> Self:
-        self._spawn(self._accept)
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.ended.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive(), "a connection of the HTTP/2 server does not end"
+        super().__exit__(kind, error, traceback)
         assert not self.failures, self.failures
 
-    def _spawn(self, work: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self.ended.is_set():
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            self._spawn(self._serve, sock)
-
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, sock: socket.socket, number: int) -> None:
         sock.settimeout(5)
         try:
             secured = self._tls.wrap_socket(sock, server_side=True)
