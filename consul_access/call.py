@@ -85,6 +85,7 @@ class Reply(NamedTuple):
         address: who answered, as text (`127.0.0.1:8500`).
         remote_ip: the IP address of the connection's other end; None for Unix sockets and foreign transports.
         attempts: how many times the request was sent.
+        message: what the body's JSON would be parsed to, when something else than JSON was spoken.
     """
 
     status: int
@@ -94,6 +95,7 @@ class Reply(NamedTuple):
     address: str = ""
     remote_ip: str | None = None
     attempts: int = 1
+    message: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -120,6 +122,7 @@ class Call(NamedTuple, Generic[T]):
         statuses: the statuses that are answers and not errors.
         subject: whom it concerns (a service's name or id), for texts only.
         patience: seconds that the server may take on purpose (a blocking query), on top of every time limit.
+        takes_message: whether `read` takes the reply's `message`, where there is one, so that no body has to be made.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Call(NamedTuple, Generic[T]):
     statuses: frozenset[int] = frozenset({200})
     subject: str = ""
     patience: float = 0.0
+    takes_message: bool = False
 
     def __repr__(self) -> str:
         query = f", query={self.query!r}" if self.query else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 import httptools
 
@@ -24,6 +24,7 @@ __all__ = [
     "Limits",
     "Request",
     "StreamReader",
+    "Streaming",
     "Unprocessed",
     "WireAnswer",
     "unpack",
@@ -67,6 +68,7 @@ class Request:
         body: the bytes to send, or None.
         repeated: whoever sends it sends it again, at once, should the connection turn out to be gone.
         arrived: may be told of the complete answer before anybody else has his turn; it waits for nothing.
+        takes_message: whether the answer's `message` will do, where there is one, and no body is needed.
     """
 
     method: str
@@ -76,6 +78,7 @@ class Request:
     body: bytes | None = None
     repeated: bool = False
     arrived: Callable[[WireAnswer], None] | None = None
+    takes_message: bool = False
 
     @property
     def is_brief(self) -> bool:
@@ -101,6 +104,7 @@ class WireAnswer:
         reusable: whether the connection is good for another request.
         packing: what the header `Content-Encoding` says; empty without one.
         remote_ip: the IP address of the other end, if it is known.
+        message: what the body's JSON would be parsed to, from a carrier that speaks something else than JSON.
     """
 
     status: int
@@ -109,6 +113,7 @@ class WireAnswer:
     reusable: bool
     packing: bytes
     remote_ip: str | None = None
+    message: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -314,6 +319,39 @@ class AnswerReader:
     def _refuse(self) -> None:
         self._body = b""
         self._error = AnswerTooLarge(f"the answer's body exceeds {self._limit} bytes")
+
+
+class Streaming(Protocol):
+    """Reads one answer that goes on for as long as both sides like, and gives its body out in pieces."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; 0 until the headers are complete."""
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's headers."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether a first byte has come."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is complete."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something of the body has come since the last time."""
+
+    def expect(self, method: str) -> None:
+        """Makes ready for the answer to a request of this method."""
+
+    def feed(self, data: bytes) -> bool:
+        """Takes the next bytes, or with none of them the end of the connection; true once the answer is complete."""
+
+    def take(self) -> bytes:
+        """What has come of the body since the last time."""
 
 
 class StreamReader(AnswerReader):

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from consul_access._async.carrier import AsyncCarrier
 from consul_access._pairs.tasks import resolve, settled, sleep
@@ -64,8 +64,6 @@ class AsyncTransport:
     Safe for threads, and after `os.fork`.
     """
 
-    _kind_of_carrier: ClassVar[type[AsyncCarrier]] = AsyncCarrier
-
     def __init__(
         self,
         settings: ClientSettings,
@@ -76,7 +74,7 @@ class AsyncTransport:
         self.settings = settings
         self.given = transport
         self._meaning = meaning
-        self._own = self._kind_of_carrier(
+        self._own = self._kind_of_carrier()(
             max_connections=settings.max_connections,
             max_bytes=settings.max_answer_bytes,
             tls=self._make_tls,
@@ -265,7 +263,7 @@ class AsyncTransport:
         call = course.call
         try:
             request = self._request(call, target, token)
-            request.arrived = course.arrived
+            request.arrived, request.takes_message = course.arrived, call.takes_message
             answer = await self._carrier(target).exchange(request, self._limits(course.deadline, call.patience))
             reply = self._reply(course, target, answer)
         except Broken as broken:
@@ -328,6 +326,7 @@ class AsyncTransport:
             target.text,
             answer.remote_ip,
             course.attempts,
+            answer.message,
         )
 
     def _broken(self, course: _Course, target: Target, broken: Broken) -> Failed:
@@ -384,6 +383,9 @@ class AsyncTransport:
         return course.attempts >= allowed or time.monotonic() + state.upcoming_sleep >= course.deadline
 
     # --- whom with, and who is told -----------------------------------------------------------------------
+
+    def _kind_of_carrier(self) -> type[AsyncCarrier]:
+        return AsyncCarrier
 
     def _carrier(self, target: Target) -> AsyncCarrier | AsyncForeignCarrier:
         if self._foreign is not None:

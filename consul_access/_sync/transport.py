@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from consul_access._pairs.threads import resolve, settled, sleep
 from consul_access._sync.carrier import Carrier
@@ -65,8 +65,6 @@ class Transport:
     Safe for threads, and after `os.fork`.
     """
 
-    _kind_of_carrier: ClassVar[type[Carrier]] = Carrier
-
     def __init__(
         self,
         settings: ClientSettings,
@@ -77,7 +75,7 @@ class Transport:
         self.settings = settings
         self.given = transport
         self._meaning = meaning
-        self._own = self._kind_of_carrier(
+        self._own = self._kind_of_carrier()(
             max_connections=settings.max_connections,
             max_bytes=settings.max_answer_bytes,
             tls=self._make_tls,
@@ -264,7 +262,7 @@ class Transport:
         call = course.call
         try:
             request = self._request(call, target, token)
-            request.arrived = course.arrived
+            request.arrived, request.takes_message = course.arrived, call.takes_message
             answer = self._carrier(target).exchange(request, self._limits(course.deadline, call.patience))
             reply = self._reply(course, target, answer)
         except Broken as broken:
@@ -327,6 +325,7 @@ class Transport:
             target.text,
             answer.remote_ip,
             course.attempts,
+            answer.message,
         )
 
     def _broken(self, course: _Course, target: Target, broken: Broken) -> Failed:
@@ -383,6 +382,9 @@ class Transport:
         return course.attempts >= allowed or time.monotonic() + state.upcoming_sleep >= course.deadline
 
     # --- whom with, and who is told -----------------------------------------------------------------------
+
+    def _kind_of_carrier(self) -> type[Carrier]:
+        return Carrier
 
     def _carrier(self, target: Target) -> Carrier | ForeignCarrier:
         if self._foreign is not None:

@@ -1,0 +1,1 @@
+from tests.live.test_etcd_finding import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.live.test_etcd_keys import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.live.test_etcd_login import *  # noqa: F403
