@@ -322,36 +322,28 @@ class AnswerReader:
 
 
 class Streaming(Protocol):
-    """Reads one answer that goes on for as long as both sides like, and gives its body out in pieces."""
+    """Reads one answer that goes on for as long as both sides like; see `StreamReader`."""
 
     @property
-    def status(self) -> int:
-        """The HTTP status; 0 until the headers are complete."""
+    def status(self) -> int: ...
 
     @property
-    def headers(self) -> Headers:
-        """The answer's headers."""
+    def headers(self) -> Headers: ...
 
     @property
-    def begun(self) -> bool:
-        """Whether a first byte has come."""
+    def begun(self) -> bool: ...
 
     @property
-    def ended(self) -> bool:
-        """Whether the answer is complete."""
+    def ended(self) -> bool: ...
 
     @property
-    def has_more(self) -> bool:
-        """Whether something of the body has come since the last time."""
+    def has_more(self) -> bool: ...
 
-    def expect(self, method: str) -> None:
-        """Makes ready for the answer to a request of this method."""
+    def expect(self, method: str) -> None: ...
 
-    def feed(self, data: bytes) -> bool:
-        """Takes the next bytes, or with none of them the end of the connection; true once the answer is complete."""
+    def feed(self, data: bytes) -> bool: ...
 
-    def take(self) -> bytes:
-        """What has come of the body since the last time."""
+    def take(self) -> bytes: ...
 
 
 class StreamReader(AnswerReader):

@@ -176,19 +176,23 @@ class CallReader:
             self._window -= len(piece)
             self._stream_window -= len(piece)
 
-    def to_send(self) -> bytes:
-        """What is to be sent since the last time: the call, and behind it what the server is told beside it.
+    def to_send(self, *, all_of_it: bool = True) -> bytes:
+        """What is to be sent since the last time: the call and, behind it, what the server is told beside it.
 
-        Etcd's server measures how quick the way is with a ping for each call, unless its last one is not answered yet.
+        Args:
+            all_of_it: also what can wait. A server of Go's measures how quick the way is with a ping for each call,
+                unless the last one is not answered yet, and each of them wakes whoever waits for his answer.
         """
-        data = bytes(self._unsent + self._told)
+        data = bytes(self._unsent)
         self._unsent.clear()
-        self._told.clear()
+        if all_of_it:
+            data += self._told
+            self._told.clear()
         return data
 
     @property
     def is_urgent(self) -> bool:
-        """Whether there is something that the call is waiting for; anything else may go with the next one."""
+        """Whether there is something that the call is waiting for."""
         return bool(self._unsent)
 
     @property
@@ -199,8 +203,8 @@ class CallReader:
     @property
     def is_idle(self) -> bool:
         """Whether the connection is good for another call."""
-        under_way = self._number > 0 and not self.ended
-        return not under_way and not self._body and not self._leaving and self._number < _LAST_NUMBER
+        is_under_way = self._number > 0 and not self.ended
+        return not is_under_way and not self._body and not self._leaving and self._number < _LAST_NUMBER
 
     # --- what has come ------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ __all__ = ["AsyncGrpcCarrier"]
 
 log = logging.getLogger("consul_access")
 
+TOLD_SECONDS = 1.0
+"""So often a server's pings are answered, together with a call."""
 _TOKEN: Final = "token"  # noqa: S105 - its name, under which etcd looks for it
 _SECRET: Final = frozenset({_TOKEN})
 _METADATA: Final = "grpc-metadata-"
@@ -50,7 +53,7 @@ _NOT_AGREED: Final = (
 class AsyncGrpcConnection(AsyncConnection):
     """One connection: makes a call and takes its answer, then the next."""
 
-    __slots__ = ("_heads", "_unsent", "calls")
+    __slots__ = ("_heads", "_told_at", "_unsent", "calls")
 
     def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
         super().__init__(sock, generation=generation, max_bytes=max_bytes)
@@ -58,6 +61,7 @@ class AsyncGrpcConnection(AsyncConnection):
         """Its calls, one after the other."""
         self._heads: dict[str, tuple[RequestHeaders, bytes]] = {}
         self._unsent: bytes | None = None
+        self._told_at = 0.0
 
     @property
     def begun(self) -> bool:
@@ -88,7 +92,11 @@ class AsyncGrpcConnection(AsyncConnection):
         """Writes what there is room for at once, which is all of most requests; gives the rest, if there is any."""
         method = _method(request)
         self.calls.ask(self._head(request, method), _messages(method, request.body), ends=not method.goes_on)
-        return self.send_now(self._to_send())
+        now = time.monotonic()
+        is_due = now - self._told_at > TOLD_SECONDS
+        if is_due:
+            self._told_at = now
+        return self.send_now(self._to_send(all_of_it=is_due))
 
     def take(self, data: bytes) -> bool:
         """Takes what has come; true once the answer is complete, or something has to be sent for which is no room."""
@@ -130,9 +138,9 @@ class AsyncGrpcConnection(AsyncConnection):
                 raise Broken(self.lost(error), sent=False, stale=True) from error
             return None
 
-    def _to_send(self) -> bytes:
+    def _to_send(self, *, all_of_it: bool = True) -> bytes:
         rest, self._unsent = self._unsent, None
-        return (rest or b"") + self.calls.to_send()
+        return (rest or b"") + self.calls.to_send(all_of_it=all_of_it)
 
     def _head(self, request: Request, method: Method) -> bytes:
         """The headers of a call, written once for many of them."""

@@ -412,31 +412,30 @@ def _pair_as_json(pair: KeyValue) -> dict[str, str]:
 
 
 def _pair(_field: Field, data: memoryview) -> KeyValue:
-    """A key and its value. There may be many, so what is usual is read here, without a further call."""
+    """A key and its value. There may be many, so numbers and lengths are read here, without a further call."""
     raw = bytes(data)
-    texts: dict[int, bytes] = {}
-    numbers: dict[int, int] = {}
+    found: list[Any] = [b"", 0, 0, 0, b"", 0]
     position, end = 0, len(raw)
-    while position < end:
-        tag, begin = raw[position], position
-        if tag not in _TAGS:
-            position = field_at(data, begin)[-1]
-            continue
-        number, position = raw[begin + 1] if begin + 1 < end else 0x80, begin + 2
-        if number > 0x7F:
-            number, position = varint(raw, begin + 1)
-        if tag not in _TEXTS:
-            numbers[tag] = number
-            continue
-        begin, position = position, position + number
-        if position > end:
-            raise BadValue(f"the value is cut off: {number} bytes at {begin} of {end}")
-        texts[tag] = raw[begin:position]
-    told: Callable[[int, int], int] = numbers.get
-    metadata = KeyMetadata(
-        texts.get(_KEY, b""), told(_CREATED, 0), told(_MODIFIED, 0), told(_VERSION, 0), signed(told(_LEASE, 0)) or None
-    )
-    return KeyValue(texts.get(_VALUE, b""), metadata)
+    try:
+        while position < end:
+            tag = raw[position]
+            if tag not in _TAGS:
+                position = field_at(data, position)[-1]
+                continue
+            number = raw[position + 1]
+            position += 2
+            if number > 0x7F:
+                number, position = varint(raw, position - 1)
+            begin = position
+            if tag in _TEXTS:
+                position += number
+            found[(tag >> 3) - 1] = raw[begin:position] if tag in _TEXTS else number
+    except IndexError:
+        position = end + 1
+    if position > end:
+        raise BadValue(f"the value is cut off: {end} bytes are not all")
+    key, created, modified, version, value, lease = found
+    return KeyValue(value, KeyMetadata(key, created, modified, version, signed(lease) or None))
 
 
 def _text(_field: Field, data: memoryview) -> str:
@@ -450,10 +449,9 @@ def _enum(field: Field, number: int) -> str | int:
     return field.names[number] if number < len(field.names) else number
 
 
-_KEY, _CREATED, _MODIFIED, _VERSION, _VALUE, _LEASE = 0x0A, 0x10, 0x18, 0x20, 0x2A, 0x30
-"""A pair's fields as they begin: number and wire type (api/mvccpb/kv.proto)."""
-_TEXTS: Final = frozenset({_KEY, _VALUE})
-_TAGS: Final = _TEXTS | {_CREATED, _MODIFIED, _VERSION, _LEASE}
+_TEXTS: Final = frozenset({0x0A, 0x2A})
+_TAGS: Final = _TEXTS | {0x10, 0x18, 0x20, 0x30}
+"""How a pair's fields begin: key and value, three revisions and the lease (etcd-io/etcd: api/mvccpb/kv.proto)."""
 _LONG: Final = frozenset({"int", "uint"})
 _NUMBERS: Final = frozenset({"int", "uint", "short", "flag", "enum"})
 _READERS: Final[dict[str, Callable[[Field, Any], Any]]] = {
