@@ -12,9 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from consul_access.errors import NoInstances
 from consul_access.models.address import Address
 from consul_access.models.effective import (
-    Host,
     NamedPort,
-    Port,
     callable_address,
     effective_host,
     effective_port,
@@ -22,6 +20,7 @@ from consul_access.models.effective import (
     named_ports,
     port_named,
 )
+from consul_access.models.places import Host, Port
 
 HOST: TypeAdapter[str] = TypeAdapter(Host)
 PORT: TypeAdapter[int] = TypeAdapter(Port)
