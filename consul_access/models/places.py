@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HOST", "PORT", "Host", "Port"]
 
-_IPV4 = r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = rf"(?:{_BYTE}\.){{3}}{_BYTE}"
 _GROUP = "[0-9A-Fa-f]{0,4}"
 _ZONE = "(?:%[A-Za-z0-9_.-]{1,64})?"
 _IPV6 = rf"(?:(?:{_GROUP}:){{2,7}}(?:{_GROUP}|{_IPV4})|:(?::{_GROUP}){{7}}|(?:{_GROUP}:){{7}}:){_ZONE}"
-"""Every address is such a text, but not the reverse: to be exact would cost the first look-up 3 ms."""
+"""Every address is such a text, but not the reverse: to be exact would take a first look-up half a millisecond."""
 _NAME = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]*[A-Za-z_][A-Za-z0-9_-]*\.?"
 
 HOST = core_schema.str_schema(pattern=rf"^(?:|{_IPV4}|{_IPV6}|{_NAME})$", max_length=253)
