@@ -120,6 +120,23 @@ def test_answers_are_no_deeper_than_the_core_lets_them_be(levels, brackets):
     assert_the_same_or_nothing(body)
 
 
+@pytest.mark.parametrize(
+    ("key", "before"),
+    [
+        ("Port", "1"),
+        ("Port", "null"),
+        ("Address", '"10.0.0.9"'),
+        ("Meta", "7"),
+        ("Service", '{"Port": 9}'),
+        ("Node", "[]"),
+    ],
+)
+def test_of_a_key_that_is_there_twice_the_last_counts_as_it_does_for_instances(key, before):
+    body = json.dumps([ENTRY]).replace(f'"{key}": ', f'"{key}": {before}, "{key}": ').encode()
+    assert plain_addresses(body) == [("10.0.0.5", 8080)]
+    assert_the_same_or_nothing(body)
+
+
 @pytest.mark.parametrize("path", LOOKED_AT, ids=".".join)
 def test_whatever_an_instance_looks_at_is_looked_at(path):
     for wrong in (1.5, [[]], {"a": []}, True):
