@@ -166,14 +166,21 @@ def test_a_list_without_entries_is_plain():
 @pytest.mark.parametrize(
     "made",
     [
-        (["Service", "Port"], 0),
-        (["Service", "Ports"], [{"Name": "http", "Port": 80}]),
-        (["Service", "Address"], "web.example"),
-        (["Service", "Meta"], {"long": "x" * SHORT}),
+        ((["Service", "Port"], 0),),
+        ((["Service", "Ports"], [{"Name": "http", "Port": 80}]),),
+        ((["Service", "Address"], "web.example"),),
+        ((["Service", "Address"], "fe80::1%a b"),),
+        (
+            (["Service", "Address"], ""),
+            (["Node", "Address"], "127.0.0.1"),
+            (["Node", "Meta"], {"external-source": "k"}),
+        ),
+        ((["Service", "Meta"], {"long": "x" * SHORT}),),
+        ((["\0"], 1),),  # where the checks of such instances are looked for, so as not to be found
     ],
 )
 def test_what_has_to_be_judged_is_not_plain(made):
-    assert plain_addresses(json.dumps([ENTRY, changed(made)]).encode()) is None
+    assert plain_addresses(json.dumps([ENTRY, changed(*made)]).encode()) is None
 
 
 @pytest.mark.parametrize(
