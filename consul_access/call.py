@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import quote
 
 from consul_access.errors import BadAnswer, InvalidInput
 
-__all__ = ["Call", "Headers", "Repeat", "Reply", "json_body", "path", "read_json"]
+__all__ = ["Call", "Headers", "Repeat", "Reply", "json_body", "path", "quoted", "read_json"]
 
 T = TypeVar("T")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -159,10 +158,21 @@ def _pair(name: str, value: str | None) -> str:
         return name
     if _PLAIN.fullmatch(value):
         return f"{name}={value}"
+    return f"{name}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """The text as one piece of a path or query.
+
+    Raises:
+        InvalidInput: it cannot be written in UTF-8.
+    """
+    from urllib.parse import quote  # most texts are plain
+
     try:
-        return f"{name}={quote(value, safe='')}"
+        return quote(text, safe="")
     except UnicodeEncodeError:
-        raise InvalidInput(f"{value!r} cannot be written in UTF-8") from None
+        raise InvalidInput(f"{text!r} cannot be written in UTF-8") from None
 
 
 def path(*segments: str) -> str:
@@ -186,10 +196,7 @@ def _segment(segment: str) -> str:
         raise InvalidInput(f"{segment!r} cannot be looked up over HTTP: a server would clean it out of the path")
     if not segment.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in segment):
         raise InvalidInput(f"{segment!r} holds a control character; names and ids may not")
-    try:
-        return quote(segment, safe="")
-    except UnicodeEncodeError:
-        raise InvalidInput(f"{segment!r} cannot be written in UTF-8") from None
+    return quoted(segment)
 
 
 def json_body(value: object) -> bytes:

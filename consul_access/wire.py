@@ -6,10 +6,8 @@ its body, on the wire and unpacked, and nothing may follow it on the connection.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import httptools
 
@@ -56,8 +54,7 @@ class RequestHeaders:
         self.text = "".join(f"{name}: {value}\r\n" for name, value in (("Host", target.host_header), *pairs))
 
 
-@dataclass(slots=True)
-class Request:
+class Request(NamedTuple):
     """One request, addressed and ready to be written by any carrier.
 
     Args:
@@ -93,8 +90,7 @@ class Request:
         return f"{line}{self.headers.text}Content-Length: {len(self.body)}\r\n\r\n".encode("latin-1") + self.body
 
 
-@dataclass(slots=True)
-class WireAnswer:
+class WireAnswer(NamedTuple):
     """An answer as it came over the wire, still packed.
 
     Args:
@@ -116,8 +112,7 @@ class WireAnswer:
     message: dict[str, Any] | None = None
 
 
-@dataclass(slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How long one exchange may take.
 
     Args:
@@ -408,6 +403,8 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
     """
     if not answer.packing or not answer.body:
         return answer.body
+    import zlib  # what comes from this machine is not packed
+
     encoding = answer.packing.decode("latin-1").strip().lower()
     if encoding in {"", "identity"}:
         return answer.body
@@ -420,6 +417,8 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:
+    import zlib
+
     pieces: list[bytes] = []
     size = taken = 0
     rest = b""

@@ -127,7 +127,7 @@ class AsyncGateway(AsyncMemberTransport):
         headers = RequestHeaders(target, (*self._pairs(target, token, has_body=True), _REQUIRE_LEADER), token)
         request = Request(call.method, target, self._scoped(call), headers, call.body)
         try:
-            stream = await self._carrier(target).open_stream(request, replace(limits, read=HEADERS_SECONDS))
+            stream = await self._carrier(target).open_stream(request, limits._replace(read=HEADERS_SECONDS))
         except Broken as broken:
             self._advise(broken.error)
             await self._suspect(target, broken.error)

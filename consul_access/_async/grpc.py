@@ -155,19 +155,16 @@ class AsyncGrpcConnection(AsyncConnection):
         calls = self.calls
         answer = WireAnswer(calls.status, calls.headers, b"", calls.is_idle, b"", self.remote_ip)
         if calls.is_foreign:
-            answer.body = calls.take()
-            return answer
+            return answer._replace(body=calls.take())
         code, text = calls.outcome()
         if code:
-            answer.status, answer.body = STATUSES.get(code, 500), _refusal(code, text)
-            return answer
+            return answer._replace(status=STATUSES.get(code, 500), body=_refusal(code, text))
         answers = _decoded(method, calls.take())
         if request.takes_message and not method.many:
-            (answer.message,) = answers
-        else:
-            told = [as_json(method.answer, one) for one in answers]
-            answer.body = b"\n".join(json_body({"result": one} if method.many else one) for one in told)
-        return answer
+            (message,) = answers
+            return answer._replace(message=message)
+        told = [as_json(method.answer, one) for one in answers]
+        return answer._replace(body=b"\n".join(json_body({"result": one} if method.many else one) for one in told))
 
 
 class _Messages:

@@ -128,7 +128,7 @@ class Gateway(MemberTransport):
         headers = RequestHeaders(target, (*self._pairs(target, token, has_body=True), _REQUIRE_LEADER), token)
         request = Request(call.method, target, self._scoped(call), headers, call.body)
         try:
-            stream = self._carrier(target).open_stream(request, replace(limits, read=HEADERS_SECONDS))
+            stream = self._carrier(target).open_stream(request, limits._replace(read=HEADERS_SECONDS))
         except Broken as broken:
             self._advise(broken.error)
             self._suspect(target, broken.error)

@@ -8,7 +8,6 @@ of the loop, so that a traceback shows the caller, the method, the sending and t
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,6 @@ from consul_access.errors import (
     PoolExhausted,
     TokenUnknown,
 )
-from consul_access.hooks import Exchange, Hook, masked
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from consul_access._sync.bridge import ForeignCarrier
+    from consul_access.hooks import Exchange, Hook
     from consul_access.settings import ConsulSettings
 
 __all__ = ["Transport"]
@@ -261,8 +260,7 @@ class Transport:
     def _exchange(self, course: _Course, target: Target, token: str | None) -> Reply | Failed:
         call = course.call
         try:
-            request = self._request(call, target, token)
-            request.arrived, request.takes_message = course.arrived, call.takes_message
+            request = self._request(course, target, token)
             answer = self._carrier(target).exchange(request, self._limits(course.deadline, call.patience))
             reply = self._reply(course, target, answer)
         except Broken as broken:
@@ -276,7 +274,8 @@ class Transport:
             return reply
         return refusal(call, reply, self._meaning, retry_after_cap=self.settings.retry.retry_after_cap)
 
-    def _request(self, call: Call[Any], target: Target, token: str | None) -> Request:
+    def _request(self, course: _Course, target: Target, token: str | None) -> Request:
+        call = course.call
         has_body = call.body is not None
         wanted = (target, has_body)  # and no token: what is printed of this object must not hold one
         headers = self._headers.get(wanted)
@@ -284,7 +283,8 @@ class Transport:
             headers = RequestHeaders(target, self._pairs(target, token, has_body), token)
             self._remember(wanted, headers)
         repeated = call.repeat is Repeat.READ and self.settings.retry.attempts > 1
-        return Request(call.method, target, self._scoped(call), headers, call.body, repeated)
+        path, arrived = self._scoped(call), course.arrived
+        return Request(call.method, target, path, headers, call.body, repeated, arrived, call.takes_message)
 
     def _remember(self, wanted: tuple[Target, bool], headers: RequestHeaders) -> None:
         if len(self._headers) >= REMEMBERED_HEADERS:  # servers come and go
@@ -374,7 +374,9 @@ class Transport:
         return outcome
 
     def _pause(self, state: RetryCallState) -> float:
-        return pause(self.settings.retry, state.attempt_number, _last(state), random.uniform)
+        from random import uniform
+
+        return pause(self.settings.retry, state.attempt_number, _last(state), uniform)
 
     def _enough(self, course: _Course, state: RetryCallState) -> bool:
         """Whether to stop: the attempts are used up, or the time would be before the next one."""
@@ -412,6 +414,8 @@ class Transport:
         return self.settings.ssl_context or ssl_context(self.settings)
 
     def _report(self, course: _Course, target: Target, outcome: Reply | Failed, elapsed: float) -> None:
+        from consul_access.hooks import Exchange, masked  # nobody listens to most programs' first call
+
         call = course.call
         error = outcome.error if isinstance(outcome, Failed) else None
         status = outcome.status if isinstance(outcome, Reply) else outcome.error.status

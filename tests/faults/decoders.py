@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from consul_access.call import Headers, Reply
-from consul_access.consul import acl, agent, catalog, health, status, txn
+from consul_access.consul import acl, agent, catalog, health, plain, status, txn
 from consul_access.consul.texts import meaning as consul_meaning
 from consul_access.errors import BadValue
 from consul_access.etcd import auth, cluster, kv, leases
@@ -50,6 +50,7 @@ ENTRY = {
     "Checks": [{"CheckID": "serfHealth", "Name": "x", "Status": "passing", "Output": "", "ServiceID": ""}],
 }
 SERVICE = ENTRY["Service"]
+PLAIN = ENTRY | {"Service": {name: value for name, value in SERVICE.items() if name != "Ports"}}
 CATALOG = {
     "Node": "n1",
     "Address": "10.0.0.1",
@@ -169,6 +170,7 @@ def _etcd_settings(data: bytes) -> object:
 
 DECODERS: dict[str, tuple[Decoder, Any]] = {
     "health.instances": (_call(health.instances("orders")), [ENTRY]),
+    "plain.addresses": (_call(plain.addresses("orders")), [PLAIN]),
     "health.instances any": (_call(health.instances("orders", policy="any")), [ENTRY]),
     "health.service": (_call(health.service("orders")), [ENTRY]),
     "health.checks": (_call(health.checks("orders")), [CHECK]),
