@@ -131,7 +131,10 @@ class _AsyncConnection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.sock.close()
+        self.inlet.close()
+
+    def abandon(self) -> None:
+        self.inlet.abandon()
 
 
 class AsyncStream:
@@ -481,7 +484,7 @@ class AsyncCarrier:
         self._generation += 1
         self._pools, self._busy = {}, set()
         for connection in inherited:
-            connection.close()
+            connection.abandon()
 
 
 async def _places(target: Target, deadline: float) -> list[SocketAddress]:
