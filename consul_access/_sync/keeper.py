@@ -341,9 +341,7 @@ class Keeper:
     def _serve(self, until: float) -> float | None:
         """For the pulse: does what is due by then; when to come again, or None when the worker goes on by itself."""
         turn = self._turn
-        try:
-            turn.acquire(0.0)
-        except TimeoutError:  # the worker has helped itself
+        if not turn.acquire_now():  # the worker has helped itself
             return None
         try:
             due = self._rule.next(until)

@@ -8,7 +8,7 @@ https://etcd.io/docs/v3.5/learning/api/#watch-api
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
@@ -20,6 +20,10 @@ from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import WatchLine
 
 __all__ = ["LineDecoder", "Range", "open_watch"]
+
+
+_OF_EVENTS: Final = frozenset({"header", "watch_id", "events"})
+"""What a line that tells of events has; most do nothing else."""
 
 
 class Range(NamedTuple):
@@ -102,6 +106,9 @@ def _line(text: bytes) -> WatchLine:
 
 def _result(answer: dict[str, Any]) -> WatchLine:
     get = answer.get
+    events = tuple(map(_event, get("events", ())))
+    if answer.keys() <= _OF_EVENTS:
+        return WatchLine(revision_of(answer), int(get("watch_id", 0)), events=events)
     return WatchLine(
         revision_of(answer),
         int(get("watch_id", 0)),
@@ -110,7 +117,7 @@ def _result(answer: dict[str, Any]) -> WatchLine:
         int(get("compact_revision", 0)),
         str(get("cancel_reason", "")),
         bool(get("fragment", False)),
-        tuple(map(_event, get("events", ()))),
+        events,
     )
 
 
