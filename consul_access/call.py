@@ -150,7 +150,7 @@ class Call(NamedTuple, Generic[T]):
         """Path and query as they go on the request line."""
         if not self.query:
             return self.path
-        return f"{self.path}?{'&'.join(_pair(name, value) for name, value in self.query)}"
+        return f"{self.path}?{'&'.join([_pair(name, value) for name, value in self.query])}"
 
 
 def _pair(name: str, value: str | None) -> str:
@@ -184,14 +184,18 @@ def path(*segments: str) -> str:
         InvalidInput: a segment is empty, `.` or `..`, or holds a control character or a lone surrogate: servers
             clean such paths by redirecting to another one (hashicorp/consul answers 301, also to PUT).
     """
-    return "/" + "/".join(_segment(segment) for segment in segments)
+    try:
+        are_plain = all(map(_PLAIN.fullmatch, segments))
+    except TypeError:  # one is no text
+        are_plain = False
+    return "/" + "/".join(segments if are_plain else map(_segment, segments))
 
 
 def _segment(segment: str) -> str:
-    if isinstance(segment, str) and _PLAIN.fullmatch(segment):
-        return segment
     if not isinstance(segment, str):
         raise InvalidInput(f"{segment!r} must be a text")
+    if _PLAIN.fullmatch(segment):
+        return segment
     if not segment or segment.startswith("/") or "//" in segment or {".", ".."}.intersection(segment.split("/")):
         raise InvalidInput(f"{segment!r} cannot be looked up over HTTP: a server would clean it out of the path")
     if not segment.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in segment):

@@ -264,7 +264,6 @@ class AnswerReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headers_done:  # trailers are none of the headers
             self._headers.append((name, value))
-            self._known.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         if self._complete:
@@ -273,6 +272,8 @@ class AnswerReader:
         if status < 200:
             return
         self._headers_done, self._status = True, status  # by the end, the parser may be reading something else
+        # Backwards: of several values the first counts.
+        self._known = {name.lower(): value for name, value in reversed(self._headers)}
         length = self._known.get(b"content-length")
         if self._method == "HEAD":
             self._complete = True
@@ -306,7 +307,6 @@ class AnswerReader:
             return
         if not self._headers_done:  # 100 Continue and its kin: the answer proper is still to come
             self._headers.clear()
-            self._known.clear()
             return
         self._complete = True
         self._keep_alive = self._parser.should_keep_alive()  # the parser knows it at this moment only

@@ -131,6 +131,25 @@ def test_a_look_up_of_instances_loads_what_it_needs_and_of_pydantic_the_core():
     assert "pydantic_core" in others
 
 
+def test_following_a_service_loads_no_pydantic_also_when_the_servers_are_asked_who_leads():
+    code = (
+        "import sys, consul_access\n"
+        "from consul_access import consul\n"
+        "from consul_access.call import Headers, Reply\n"
+        "assert consul.status.leader().read(Reply(200, Headers(), b'\"10.0.0.1:8300\"')) == '10.0.0.1:8300'\n"
+        "assert consul.status.peers().read(Reply(200, Headers(), b'[\"10.0.0.1:8300\"]')) == ['10.0.0.1:8300']\n"
+        "with consul_access.ConsulAccess(url=sys.argv[1]) as access, access.resolver('web') as resolver:\n"
+        "    assert str(resolver.pick().address) == '10.0.0.5:80'\n"
+        "print({'pydantic', 'httpx', 'tenacity'} & set(sys.modules))"
+    )
+    entry = {"Node": {}, "Service": {"ID": "web-1", "Service": "web", "Address": "10.0.0.5", "Port": 80}, "Checks": []}
+    found = answer(body=json.dumps([entry]).encode(), headers={"X-Consul-Index": "5"})
+    with ScriptedServer([found]) as server:
+        command = [sys.executable, "-c", code, server.url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "set()"
+
+
 def test_an_etcd_client_loads_neither_pydantic_nor_httpx_nor_tenacity_and_for_threads_no_event_loop():
     code = (
         "import sys, consul_access\n"

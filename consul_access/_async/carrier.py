@@ -160,7 +160,10 @@ class AsyncConnection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.sock.close()
+        self.inlet.close()
+
+    def abandon(self) -> None:
+        self.inlet.abandon()
 
 
 class AsyncStream:
@@ -513,7 +516,7 @@ class AsyncCarrier:
         self._generation += 1
         self._pools, self._busy = {}, set()
         for connection in inherited:
-            connection.close()
+            connection.abandon()
 
 
 async def _places(target: Target, deadline: float) -> list[SocketAddress]:

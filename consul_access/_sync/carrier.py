@@ -161,7 +161,10 @@ class Connection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.sock.close()
+        self.inlet.close()
+
+    def abandon(self) -> None:
+        self.inlet.abandon()
 
 
 class Stream:
@@ -514,7 +517,7 @@ class Carrier:
         self._generation += 1
         self._pools, self._busy = {}, set()
         for connection in inherited:
-            connection.close()
+            connection.abandon()
 
 
 def _places(target: Target, deadline: float) -> list[SocketAddress]:

@@ -236,8 +236,7 @@ class Transport:
     def _attempt(self, course: _Course) -> Reply | Failed:
         course.attempts += 1
         begun = course.started if course.attempts == 1 else time.monotonic()
-        order = self._failover.order(begun)
-        target = course.target or (order[0] if course.attempts == 1 else _next(course, order))
+        target = course.target or _next(course, self._failover.order(begun))
         read = self.settings.token.read()
         token = read if is_at_hand(read) else settled(read)
         outcome = self._exchange(course, target, token)
@@ -485,6 +484,8 @@ class _Course:
 
 def _next(course: _Course, order: Sequence[Target]) -> Target:
     """The server to ask next: as failover has it, but first those that this call has not met in vain."""
+    if not course.failed:
+        return order[0]
     return next((target for target in order if target not in course.failed), order[0])
 
 

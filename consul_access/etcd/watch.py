@@ -26,6 +26,10 @@ __all__ = ["Decoder", "LineDecoder", "MessageDecoder", "Range", "open_watch"]
 _PATH: Final = "/v3/watch"
 
 
+_OF_EVENTS: Final = frozenset({"header", "watch_id", "events"})
+"""What a line that tells of events has; most do nothing else."""
+
+
 class Range(NamedTuple):
     """What to watch: one key, or with an end all keys from the first up to it."""
 
@@ -140,6 +144,9 @@ def _line(text: bytes) -> WatchLine:
 
 def _result(answer: dict[str, Any]) -> WatchLine:
     get = answer.get
+    events = tuple(map(_event, get("events", ())))
+    if answer.keys() <= _OF_EVENTS:
+        return WatchLine(revision_of(answer), int(get("watch_id", 0)), events=events)
     return WatchLine(
         revision_of(answer),
         int(get("watch_id", 0)),
@@ -148,7 +155,7 @@ def _result(answer: dict[str, Any]) -> WatchLine:
         int(get("compact_revision", 0)),
         str(get("cancel_reason", "")),
         bool(get("fragment", False)),
-        tuple(map(_event, get("events", ()))),
+        events,
     )
 
 
