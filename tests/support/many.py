@@ -27,7 +27,15 @@ def forgotten(consul: Asking) -> None:
 
 
 def connections(port: int) -> int:
-    """How many connections to that port this machine has."""
+    """How many connections to that port this machine has.
+
+    The kernel's table is not read in one moment: what ends and what takes its place meanwhile are both found in it. So
+    the smaller of two counts is the number that there was.
+    """
+    return min(_listed(port), _listed(port))
+
+
+def _listed(port: int) -> int:
     found = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, _, remote, state, *_ = line.split()
