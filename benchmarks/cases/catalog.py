@@ -8,7 +8,6 @@ from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
 from benchmarks.common.statistics import number
 from benchmarks.common.writing import Writer
-from tests.support.agents import ConsulAgent
 
 CLIENTS = (
     "raw",
@@ -28,7 +27,7 @@ INTRODUCTION = f"The names and tags of a catalog with {SERVICES} services, as mu
 
 def measure(session: Session) -> Figures:
     figures = Figures()
-    with ConsulAgent(server=True) as agent:
+    with session.agent() as agent:
         writer = Writer(agent)
         for which in range(SERVICES):
             writer.change(f"service-{which:04}", 8080)

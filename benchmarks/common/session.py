@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.common.environments import ENVIRONMENTS, OURS, Missing
 from benchmarks.common.workers import Worker
@@ -97,10 +97,18 @@ class Session:
         finally:
             worker.close()
 
+    def agent(self, **options: Any) -> ConsulAgent:
+        """A single server, not in dev mode, to be started; a quick run takes one in dev mode, which is there at once.
+
+        Args:
+            options: further ones of the agent's.
+        """
+        return ConsulAgent(server=not self.quick, **options)
+
     def server(self) -> ConsulAgent:
-        """A single server, not in dev mode, that holds the services of `SIZES`; it is filled once."""
+        """The `agent` that holds the services of `SIZES`; it is started and filled once."""
         if self._server is None:
-            self._server = self._open.enter_context(ConsulAgent(server=True))
+            self._server = self._open.enter_context(self.agent())
             self.say(f"filling a server with {sum(SIZES)} instances")
             _fill(self._server)
         return self._server
