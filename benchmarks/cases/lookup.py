@@ -17,7 +17,7 @@ CLIENTS = (
 )
 CALLS = {1: 300, 10: 200, 100: 60, 1000: 10}
 """A turn's calls, by the number of instances."""
-FEWER = {1: 100, 10: 60, 100: 20, 1000: 4}
+FEWER = {1: 60, 10: 30, 100: 10, 1000: 3}
 
 INTRODUCTION = """\
 How long it takes to ask for a service's healthy instances and to have them decoded, as multiples of the floor: one
@@ -35,7 +35,7 @@ def measure(session: Session) -> Figures:
     figures = Figures()
     agent = session.server()
     with session.workers(CLIENTS, agent.host, agent.port) as workers:
-        for number_ in session.rounds(9, 2):
+        for number_ in session.rounds(9):
             for size, calls in session.amount(CALLS, FEWER).items():
                 for worker in turn(workers, number_):
                     found = worker.ask(do="latency", operation="resolve", argument=f"bench-{size}", calls=calls)

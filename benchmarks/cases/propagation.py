@@ -49,7 +49,7 @@ def measure(session: Session) -> Figures:
                 with followed(name, agent.port) as following:
                     following.seen(port)
                     delays = []
-                    for _ in range(session.amount(30, 6)):
+                    for _ in range(session.amount(30, 3)):
                         time.sleep(0.25)  # it waits at the server again: we follow ten changes a second, no more
                         port += 1
                         acknowledged = writer.change("followed", port)
