@@ -32,7 +32,7 @@ def measure(session: Session) -> Figures:
         for which in range(SERVICES):
             writer.change(f"service-{which:04}", 8080)
         with session.workers(CLIENTS, agent.host, agent.port) as workers:
-            for number_ in session.rounds(9, 2):
+            for number_ in session.rounds(9):
                 for worker in turn(workers, number_):
                     calls = session.amount(60, 20)
                     figures.note(worker.name, worker.ask(do="latency", operation="services", calls=calls))
