@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
+from consul_access import ServiceSnapshot
 from tests.support.asking import Asking
 
 
@@ -24,6 +25,16 @@ def written(consul: Asking, names: Sequence[str], port: int) -> None:
 def forgotten(consul: Asking) -> None:
     """Takes them all out again."""
     consul.request("PUT", "/v1/catalog/deregister", {"Node": "external"})
+
+
+async def all_told(watch: AsyncIterator[ServiceSnapshot], names: Collection[str]) -> None:
+    """Reads a watch until it has told of each of these services.
+
+    It may tell of one again before it has told of all, such as when a busy machine has a list doubted for a moment.
+    """
+    missing = set(names)
+    while missing:
+        missing.discard((await anext(watch)).service)
 
 
 def connections(port: int) -> int:
