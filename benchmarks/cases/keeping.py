@@ -45,8 +45,11 @@ def measure(session: Session) -> Figures:
 
 
 def _kept(session: Session, clients: Sequence[str], services: int) -> dict[str, dict[str, float]]:
-    """What each client needs; of many services none are left for the next one, since agents slow down with them."""
-    if services > 1:
+    """What each client needs; of many services none are left for the next one, since agents slow down with them.
+
+    In a quick run all clients do it at the same time.
+    """
+    if services > 1 and not session.quick:
         return {client: _measured(session, [client], services)[client] for client in clients}
     return _measured(session, clients, services)
 
