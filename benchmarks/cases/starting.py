@@ -64,7 +64,7 @@ def measure(session: Session) -> Figures:
     wanted = [(client, "import", code) for client, code in IMPORTS.items()]
     wanted += [(client, "look-up", code.format(**address)) for client, code in LOOK_UPS.items()]
     possible = [one for one in wanted if _is_here(session, one)]
-    for number_ in session.rounds(15, 3):
+    for number_ in session.rounds(15):
         for client, what, code in turn(possible, number_):
             figures.note(client, {what: run_time(client.partition(",")[0], code)})
     return figures
