@@ -15,6 +15,7 @@ VARINT: Final = 0
 BYTES: Final = 2
 _FIXED: Final = {1: 8, 5: 4}
 """Wire types of numbers with so many bytes."""
+_MOST_BITS: Final = 63
 _64_BITS: Final = 0xFFFFFFFFFFFFFFFF
 
 
@@ -47,18 +48,22 @@ def varint(data: memoryview | bytes, position: int) -> tuple[int, int]:
     Raises:
         BadValue: it is cut off, or longer than a number may be.
     """
-    result = shift = 0
-    size = len(data)
-    while position < size:
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result & _64_BITS, position
-        shift += 7
-        if shift > 63:
-            raise BadValue("a number is longer than 10 bytes")
-    raise BadValue("the value is cut off in the middle of a number")
+    try:
+        result = data[position]
+        if result < 0x80:  # most are
+            return result, position + 1
+        result, shift = result & 0x7F, 7
+        while True:
+            position += 1
+            byte = data[position]
+            if byte < 0x80:
+                return (result | byte << shift) & _64_BITS, position + 1
+            result |= (byte & 0x7F) << shift
+            shift += 7
+            if shift > _MOST_BITS:
+                raise BadValue("a number is longer than 10 bytes")
+    except IndexError:
+        raise BadValue("the value is cut off in the middle of a number") from None
 
 
 def signed(number: int) -> int:
