@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import quote
 
 from consul_access.errors import BadAnswer, InvalidInput
 
-__all__ = ["Call", "Headers", "Repeat", "Reply", "json_body", "path", "read_json"]
+__all__ = ["Call", "Headers", "Repeat", "Reply", "json_body", "path", "quoted", "read_json"]
 
 T = TypeVar("T")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -85,6 +84,7 @@ class Reply(NamedTuple):
         address: who answered, as text (`127.0.0.1:8500`).
         remote_ip: the IP address of the connection's other end; None for Unix sockets and foreign transports.
         attempts: how many times the request was sent.
+        message: what the body's JSON would be parsed to, when something else than JSON was spoken.
     """
 
     status: int
@@ -94,6 +94,7 @@ class Reply(NamedTuple):
     address: str = ""
     remote_ip: str | None = None
     attempts: int = 1
+    message: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -120,6 +121,7 @@ class Call(NamedTuple, Generic[T]):
         statuses: the statuses that are answers and not errors.
         subject: whom it concerns (a service's name or id), for texts only.
         patience: seconds that the server may take on purpose (a blocking query), on top of every time limit.
+        takes_message: whether `read` takes the reply's `message`, where there is one, so that no body has to be made.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Call(NamedTuple, Generic[T]):
     statuses: frozenset[int] = frozenset({200})
     subject: str = ""
     patience: float = 0.0
+    takes_message: bool = False
 
     def __repr__(self) -> str:
         query = f", query={self.query!r}" if self.query else ""
@@ -147,7 +150,7 @@ class Call(NamedTuple, Generic[T]):
         """Path and query as they go on the request line."""
         if not self.query:
             return self.path
-        return f"{self.path}?{'&'.join(_pair(name, value) for name, value in self.query)}"
+        return f"{self.path}?{'&'.join([_pair(name, value) for name, value in self.query])}"
 
 
 def _pair(name: str, value: str | None) -> str:
@@ -155,10 +158,21 @@ def _pair(name: str, value: str | None) -> str:
         return name
     if _PLAIN.fullmatch(value):
         return f"{name}={value}"
+    return f"{name}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """The text as one piece of a path or query.
+
+    Raises:
+        InvalidInput: it cannot be written in UTF-8.
+    """
+    from urllib.parse import quote  # most texts are plain
+
     try:
-        return f"{name}={quote(value, safe='')}"
+        return quote(text, safe="")
     except UnicodeEncodeError:
-        raise InvalidInput(f"{value!r} cannot be written in UTF-8") from None
+        raise InvalidInput(f"{text!r} cannot be written in UTF-8") from None
 
 
 def path(*segments: str) -> str:
@@ -170,22 +184,23 @@ def path(*segments: str) -> str:
         InvalidInput: a segment is empty, `.` or `..`, or holds a control character or a lone surrogate: servers
             clean such paths by redirecting to another one (hashicorp/consul answers 301, also to PUT).
     """
-    return "/" + "/".join(_segment(segment) for segment in segments)
+    try:
+        are_plain = all(map(_PLAIN.fullmatch, segments))
+    except TypeError:  # one is no text
+        are_plain = False
+    return "/" + "/".join(segments if are_plain else map(_segment, segments))
 
 
 def _segment(segment: str) -> str:
-    if isinstance(segment, str) and _PLAIN.fullmatch(segment):
-        return segment
     if not isinstance(segment, str):
         raise InvalidInput(f"{segment!r} must be a text")
+    if _PLAIN.fullmatch(segment):
+        return segment
     if not segment or segment.startswith("/") or "//" in segment or {".", ".."}.intersection(segment.split("/")):
         raise InvalidInput(f"{segment!r} cannot be looked up over HTTP: a server would clean it out of the path")
     if not segment.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in segment):
         raise InvalidInput(f"{segment!r} holds a control character; names and ids may not")
-    try:
-        return quote(segment, safe="")
-    except UnicodeEncodeError:
-        raise InvalidInput(f"{segment!r} cannot be written in UTF-8") from None
+    return quoted(segment)
 
 
 def json_body(value: object) -> bytes:

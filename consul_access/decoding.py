@@ -59,9 +59,18 @@ def _list_of(kind: Any) -> SchemaValidator:
     return _made(kind, listed=True)
 
 
+_PLAIN: Final[dict[Any, CoreSchema]] = {
+    str: core_schema.str_schema(),
+    list[str]: core_schema.list_schema(core_schema.str_schema()),
+}
+"""What needs no Pydantic, which a program that follows services would load to read who leads, in its event loop."""
+
+
 @cache
 def _made(kind: Any, *, listed: bool) -> SchemaValidator:
     # Made when the first such answer comes: building one takes milliseconds that not every program needs to spend.
+    if not listed and kind in _PLAIN:
+        return SchemaValidator(_PLAIN[kind])
     if hasattr(kind, "core_schema"):
         schema = kind.core_schema()
         return SchemaValidator(core_schema.list_schema(schema, fail_fast=True) if listed else schema)

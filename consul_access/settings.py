@@ -5,7 +5,6 @@ The variables have the meaning and the precedence that Consul's own tools give t
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import logging
 import math
@@ -13,16 +12,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, quote, urlsplit
 
+from consul_access.call import quoted
 from consul_access.errors import InvalidSettings
 from consul_access.models.address import Address, Target
 from consul_access.tokens import FileToken, NoToken, TokenArgument, TokenSource, is_secret, secret, token_source
 
 if TYPE_CHECKING:
     import ssl
+    from urllib.parse import SplitResult
 
     from pydantic import SecretStr
 
@@ -209,6 +208,8 @@ class ConsulSettings(ClientSettings):
         """The user and password of a proxy, if there is one."""
         if self.http_auth is None:
             return ()
+        import base64
+
         user, password = self.http_auth
         pair = base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
         return (("Authorization", f"Basic {pair}"),)
@@ -220,7 +221,7 @@ class ConsulSettings(ClientSettings):
     def scope(self) -> tuple[tuple[str, str], ...]:
         """Datacenter, namespace and partition."""
         named = (("dc", self.datacenter), ("ns", self.namespace), ("partition", self.partition))
-        return tuple((name, f"{name}={quote(value, safe='')}") for name, value in named if value)
+        return tuple((name, f"{name}={quoted(value)}") for name, value in named if value)
 
     @classmethod
     def load(
@@ -432,6 +433,8 @@ def _bracketed(rest: str) -> str:
 def _from_url(url: str, what: str, *, tls: bool, default_port: int | None) -> Target:
     if "@" in url:  # checked before anything is quoted from it
         raise InvalidSettings(f"{what} holds a user or password: these belong into http_auth= or CONSUL_HTTP_AUTH")
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -525,7 +528,11 @@ def _word(name: str, value: str | None) -> str | None:
 def file_name(given: str | os.PathLike[str] | None, variable: str | None) -> str | None:
     """The path that was given, else the one in the variable."""
     path = given if given is not None else variable
-    return None if path is None else str(Path(path))
+    if path is None:
+        return None
+    from pathlib import Path  # a first look-up over plain HTTP names no files
+
+    return str(Path(path))
 
 
 def _without_port(name: str | None) -> str | None:

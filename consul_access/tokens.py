@@ -10,7 +10,6 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard, cast
 
 from consul_access.errors import InvalidSettings
@@ -117,6 +116,8 @@ class FileToken:
     __slots__ = ("_path", "_state", "_value")
 
     def __init__(self, path: os.PathLike[str] | str) -> None:
+        from pathlib import Path
+
         self._path = Path(path)
         try:
             self._state = self._look()
@@ -221,6 +222,8 @@ class LoginToken:
         bearer_file: str | os.PathLike[str] = "/var/run/secrets/kubernetes.io/serviceaccount/token",
         meta: Mapping[str, str] | None = None,
     ) -> None:
+        from pathlib import Path
+
         self.method = method
         self.meta = dict(meta or {})
         self._bearer_file = Path(bearer_file)

@@ -6,10 +6,8 @@ its body, on the wire and unpacked, and nothing may follow it on the connection.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import httptools
 
@@ -24,6 +22,7 @@ __all__ = [
     "Limits",
     "Request",
     "StreamReader",
+    "Streaming",
     "Unprocessed",
     "WireAnswer",
     "unpack",
@@ -55,8 +54,7 @@ class RequestHeaders:
         self.text = "".join(f"{name}: {value}\r\n" for name, value in (("Host", target.host_header), *pairs))
 
 
-@dataclass(slots=True)
-class Request:
+class Request(NamedTuple):
     """One request, addressed and ready to be written by any carrier.
 
     Args:
@@ -67,6 +65,7 @@ class Request:
         body: the bytes to send, or None.
         repeated: whoever sends it sends it again, at once, should the connection turn out to be gone.
         arrived: may be told of the complete answer before anybody else has his turn; it waits for nothing.
+        takes_message: whether the answer's `message` will do, where there is one, and no body is needed.
     """
 
     method: str
@@ -76,6 +75,7 @@ class Request:
     body: bytes | None = None
     repeated: bool = False
     arrived: Callable[[WireAnswer], None] | None = None
+    takes_message: bool = False
 
     @property
     def is_brief(self) -> bool:
@@ -90,8 +90,7 @@ class Request:
         return f"{line}{self.headers.text}Content-Length: {len(self.body)}\r\n\r\n".encode("latin-1") + self.body
 
 
-@dataclass(slots=True)
-class WireAnswer:
+class WireAnswer(NamedTuple):
     """An answer as it came over the wire, still packed.
 
     Args:
@@ -101,6 +100,7 @@ class WireAnswer:
         reusable: whether the connection is good for another request.
         packing: what the header `Content-Encoding` says; empty without one.
         remote_ip: the IP address of the other end, if it is known.
+        message: what the body's JSON would be parsed to, from a carrier that speaks something else than JSON.
     """
 
     status: int
@@ -109,10 +109,10 @@ class WireAnswer:
     reusable: bool
     packing: bytes
     remote_ip: str | None = None
+    message: dict[str, Any] | None = None
 
 
-@dataclass(slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How long one exchange may take.
 
     Args:
@@ -264,7 +264,6 @@ class AnswerReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headers_done:  # trailers are none of the headers
             self._headers.append((name, value))
-            self._known.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         if self._complete:
@@ -273,6 +272,8 @@ class AnswerReader:
         if status < 200:
             return
         self._headers_done, self._status = True, status  # by the end, the parser may be reading something else
+        # Backwards: of several values the first counts.
+        self._known = {name.lower(): value for name, value in reversed(self._headers)}
         length = self._known.get(b"content-length")
         if self._method == "HEAD":
             self._complete = True
@@ -306,7 +307,6 @@ class AnswerReader:
             return
         if not self._headers_done:  # 100 Continue and its kin: the answer proper is still to come
             self._headers.clear()
-            self._known.clear()
             return
         self._complete = True
         self._keep_alive = self._parser.should_keep_alive()  # the parser knows it at this moment only
@@ -314,6 +314,31 @@ class AnswerReader:
     def _refuse(self) -> None:
         self._body = b""
         self._error = AnswerTooLarge(f"the answer's body exceeds {self._limit} bytes")
+
+
+class Streaming(Protocol):
+    """Reads one answer that goes on for as long as both sides like; see `StreamReader`."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    @property
+    def begun(self) -> bool: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def has_more(self) -> bool: ...
+
+    def expect(self, method: str) -> None: ...
+
+    def feed(self, data: bytes) -> bool: ...
+
+    def take(self) -> bytes: ...
 
 
 class StreamReader(AnswerReader):
@@ -378,6 +403,8 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
     """
     if not answer.packing or not answer.body:
         return answer.body
+    import zlib  # what comes from this machine is not packed
+
     encoding = answer.packing.decode("latin-1").strip().lower()
     if encoding in {"", "identity"}:
         return answer.body
@@ -390,6 +417,8 @@ def unpack(answer: WireAnswer, limit: int) -> bytes:
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:
+    import zlib
+
     pieces: list[bytes] = []
     size = taken = 0
     rest = b""

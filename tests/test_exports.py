@@ -34,6 +34,7 @@ from consul_access import (
     Resolver,
     Watch,
 )
+from tests.support.registry import entry
 from tests.support.scripted import ScriptedServer, answer
 
 PACKAGE = Path(consul_access.__file__).parent
@@ -84,16 +85,66 @@ def test_importing_the_package_loads_next_to_nothing():
     assert not loaded & {"httpx", "pydantic", "anyio", "asyncio", "tenacity", "typing", "ssl"}
 
 
-def test_a_look_up_loads_neither_pydantic_nor_httpx_nor_tenacity_nor_tls_and_for_threads_no_event_loop():
+ROOMS_OF_A_LOOK_UP = {
+    "", "_pairs", "_pairs.sockets", "_pairs.threads", "_sync", "_sync.announcing", "_sync.carrier", "_sync.consul",
+    "_sync.finding", "_sync.observed", "_sync.registration", "_sync.sending", "_sync.streams", "_sync.transport",
+    "_version", "call", "consul", "consul.asking", "consul.texts", "errors", "models", "models.address",
+    "models.default", "models.effective", "models.meta", "models.query", "models.status", "observing", "rules",
+    "rules.choosing", "rules.failover", "rules.filtering", "rules.retrying", "settings", "tokens", "wire",
+}  # fmt: skip
+"""What a first look-up needs, whatever it asks for; each of them costs every program a part of its start."""
+ROOMS_OF_INSTANCES = {"consul.health", "decoding", "models.instance", "models.nullable", "models.places"}
+FOREIGN = {
+    "pydantic", "httpx", "httpcore", "tenacity", "anyio", "asyncio", "encodings.idna", "ssl",
+    "random", "pathlib", "base64", "zlib", "hashlib", "urllib.parse", "email", "tempfile", "subprocess",
+}  # fmt: skip
+OF_PYDANTIC = {"pydantic_core", "typing_extensions", "datetime", "decimal", "fractions"}
+
+
+def loaded_by(look_up: str) -> tuple[set[str], set[str]]:
+    """Our modules that a fresh interpreter has after this look-up, and the others."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import consul_access; access = consul_access.ConsulAccess('127.0.0.1', int(sys.argv[1]))\n"
+        f"assert {look_up}\n"
+        "print(*set(sys.modules) - before)"
+    )
+    body = json.dumps([entry(1) | {"Service": entry(1)["Service"] | {"ModifyIndex": 7}}]).encode()
+    with ScriptedServer([answer(body=body)]) as server:
+        command = [sys.executable, "-c", code, str(server.port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.partition(".")[0] == "consul_access"}
+    return {name.partition(".")[2] for name in ours}, loaded - ours
+
+
+def test_a_look_up_of_addresses_loads_what_it_needs_and_nothing_of_pydantic():
+    ours, others = loaded_by("access.search_service('orders') == [('10.0.0.1', 8001)]")
+    assert ours == ROOMS_OF_A_LOOK_UP | {"consul.plain"}
+    assert not others & (FOREIGN | OF_PYDANTIC)
+
+
+def test_a_look_up_of_instances_loads_what_it_needs_and_of_pydantic_the_core():
+    ours, others = loaded_by("[one.id for one in access.instances('orders')] == ['orders-1']")
+    assert ours == ROOMS_OF_A_LOOK_UP | ROOMS_OF_INSTANCES
+    assert not others & FOREIGN
+    assert "pydantic_core" in others
+
+
+def test_following_a_service_loads_no_pydantic_also_when_the_servers_are_asked_who_leads():
     code = (
         "import sys, consul_access\n"
-        "found = consul_access.ConsulAccess(url=sys.argv[1]).instances('web')\n"
-        "assert [str(one.address) for one in found] == ['10.0.0.5:80']\n"
-        "heavy = {'pydantic', 'httpx', 'httpcore', 'tenacity', 'anyio', 'asyncio', 'encodings.idna', 'ssl'}\n"
-        "print(heavy & set(sys.modules))"
+        "from consul_access import consul\n"
+        "from consul_access.call import Headers, Reply\n"
+        "assert consul.status.leader().read(Reply(200, Headers(), b'\"10.0.0.1:8300\"')) == '10.0.0.1:8300'\n"
+        "assert consul.status.peers().read(Reply(200, Headers(), b'[\"10.0.0.1:8300\"]')) == ['10.0.0.1:8300']\n"
+        "with consul_access.ConsulAccess(url=sys.argv[1]) as access, access.resolver('web') as resolver:\n"
+        "    assert str(resolver.pick().address) == '10.0.0.5:80'\n"
+        "print({'pydantic', 'httpx', 'tenacity'} & set(sys.modules))"
     )
     entry = {"Node": {}, "Service": {"ID": "web-1", "Service": "web", "Address": "10.0.0.5", "Port": 80}, "Checks": []}
-    with ScriptedServer([answer(body=json.dumps([entry]).encode())]) as server:
+    found = answer(body=json.dumps([entry]).encode(), headers={"X-Consul-Index": "5"})
+    with ScriptedServer([found]) as server:
         command = [sys.executable, "-c", code, server.url]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "set()"

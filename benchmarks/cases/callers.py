@@ -24,7 +24,7 @@ def measure(session: Session) -> Figures:
     agent = session.server()
     calls = session.amount(40, 15)
     with session.workers(CLIENTS, agent.host, agent.port) as workers:
-        for number_ in session.rounds(9, 2):
+        for number_ in session.rounds(9):
             for worker in turn(workers, number_):
                 order = {"operation": "resolve", "argument": "bench-10", "calls": calls, "callers": CALLERS}
                 figures.note(worker.name, worker.ask(do="callers", **order))

@@ -8,7 +8,6 @@ from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
 from benchmarks.common.statistics import number
 from benchmarks.common.writing import Writer
-from tests.support.agents import ConsulAgent
 
 CLIENTS = (
     "raw",
@@ -28,12 +27,12 @@ INTRODUCTION = f"The names and tags of a catalog with {SERVICES} services, as mu
 
 def measure(session: Session) -> Figures:
     figures = Figures()
-    with ConsulAgent(server=True) as agent:
+    with session.agent() as agent:
         writer = Writer(agent)
         for which in range(SERVICES):
             writer.change(f"service-{which:04}", 8080)
         with session.workers(CLIENTS, agent.host, agent.port) as workers:
-            for number_ in session.rounds(9, 2):
+            for number_ in session.rounds(9):
                 for worker in turn(workers, number_):
                     calls = session.amount(60, 20)
                     figures.note(worker.name, worker.ask(do="latency", operation="services", calls=calls))

@@ -34,26 +34,29 @@ each registration with the agent's copy every 5 seconds, and 16 of them wait for
 
 def measure(session: Session) -> Figures:
     figures = Figures()
-    with ConsulAgent(server=True) as agent:
+    with session.agent() as agent:
         for number in session.rounds(5):
             for size in session.amount(tuple(TTLS), (100,)):
-                for name, found in _kept(turn(CLIENTS, number), size).items():
+                for name, found in _kept(session, turn(CLIENTS, number), size).items():
                     figures.note(name, found, f":{size}")
             for name in LEAVING:
                 figures.note(name, {"gone": _gone_after(name, agent)})
     return figures
 
 
-def _kept(clients: Sequence[str], services: int) -> dict[str, dict[str, float]]:
-    """What each client needs; of many services none are left for the next one, since agents slow down with them."""
-    if services > 1:
-        return {client: _measured([client], services)[client] for client in clients}
-    return _measured(clients, services)
+def _kept(session: Session, clients: Sequence[str], services: int) -> dict[str, dict[str, float]]:
+    """What each client needs; of many services none are left for the next one, since agents slow down with them.
+
+    In a quick run all clients do it at the same time.
+    """
+    if services > 1 and not session.quick:
+        return {client: _measured(session, [client], services)[client] for client in clients}
+    return _measured(session, clients, services)
 
 
-def _measured(clients: Sequence[str], services: int) -> dict[str, dict[str, float]]:
+def _measured(session: Session, clients: Sequence[str], services: int) -> dict[str, dict[str, float]]:
     with contextlib.ExitStack() as stack:
-        agents = [stack.enter_context(ConsulAgent(server=True)) for _ in clients]
+        agents = [stack.enter_context(session.agent()) for _ in clients]
         processes = [
             stack.enter_context(_begun(client, agent, services, SECONDS[services]))
             for client, agent in zip(clients, agents, strict=True)

@@ -17,7 +17,7 @@ CLIENTS = (
 )
 CALLS = {1: 300, 10: 200, 100: 60, 1000: 10}
 """A turn's calls, by the number of instances."""
-FEWER = {1: 100, 10: 60, 100: 20, 1000: 4}
+FEWER = {1: 60, 10: 30, 100: 10}
 
 INTRODUCTION = """\
 How long it takes to ask for a service's healthy instances and to have them decoded, as multiples of the floor: one
@@ -35,7 +35,7 @@ def measure(session: Session) -> Figures:
     figures = Figures()
     agent = session.server()
     with session.workers(CLIENTS, agent.host, agent.port) as workers:
-        for number_ in session.rounds(9, 2):
+        for number_ in session.rounds(9):
             for size, calls in session.amount(CALLS, FEWER).items():
                 for worker in turn(workers, number_):
                     found = worker.ask(do="latency", operation="resolve", argument=f"bench-{size}", calls=calls)
@@ -44,14 +44,18 @@ def measure(session: Session) -> Figures:
 
 
 def tables(figures: Figures) -> list[str]:
-    rows = []
+    rows, sizes = [], _measured(figures)
     for client in CLIENTS:
-        cells = [_cell(figures, client, size) for size in SIZES]
+        cells = [_cell(figures, client, size) for size in sizes]
         if any(cells):
             rows.append([client, *cells])
-    floor = ", ".join(f"{figures.middle('raw', f'p50:{size}') * 1e6:.0f} µs" for size in SIZES)
-    head = ["client", *(f"{size} inst." for size in SIZES)]
+    floor = ", ".join(f"{figures.middle('raw', f'p50:{size}') * 1e6:.0f} µs" for size in sizes)
+    head = ["client", *(f"{size} inst." for size in sizes)]
     return [*table(head, rows), f"The raw socket's own median, for the scale: {floor}.", "", *factors(figures)]
+
+
+def _measured(figures: Figures) -> list[int]:
+    return [size for size in SIZES if figures.get("raw", f"p50:{size}")]
 
 
 def _cell(figures: Figures, client: str, size: int) -> str:
@@ -79,12 +83,12 @@ FACTORS = (
 
 def factors(figures: Figures) -> list[str]:
     """How many times faster."""
-    rows = []
+    rows, sizes = [], _measured(figures)
     for what, theirs, mine, kind in FACTORS:
-        found = [figures.quotient((theirs, f"{kind}:{size}"), (mine, f"{kind}:{size}")) for size in SIZES]
+        found = [figures.quotient((theirs, f"{kind}:{size}"), (mine, f"{kind}:{size}")) for size in sizes]
         if any(found):
             rows.append([what, *("" if one is None else number(one.median) for one in found)])
-    return table(["how many times faster", *(f"{size} inst." for size in SIZES)], rows)
+    return table(["how many times faster", *(f"{size} inst." for size in sizes)], rows)
 
 
 def plots(figures: Figures) -> Sequence[Plot]:
@@ -92,7 +96,7 @@ def plots(figures: Figures) -> Sequence[Plot]:
         Panel(
             f"{size} instance{'s' if size > 1 else ''}", ratios(figures, CLIENTS, f"p50:{size}", ("raw", f"p50:{size}"))
         )
-        for size in SIZES
+        for size in _measured(figures)
     ]
     return [Plot("lookup", "The median of a look-up as a multiple of the raw socket's", panels)]
 

@@ -23,7 +23,7 @@ def measure(session: Session) -> Figures:
     figures = Figures()
     agent = session.server()
     with session.local() as local, session.workers(["py-consul"], agent.host, agent.port) as workers:
-        for _ in session.rounds(7, 2):
+        for _ in session.rounds(7):
             figures.note("ours", local.ask(do="picks"))
             figures.note("ours", local.ask(do="following_pick", port=agent.port))
             for worker in workers:

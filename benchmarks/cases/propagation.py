@@ -14,7 +14,6 @@ from benchmarks.common.rendering import table
 from benchmarks.common.session import Session, turn
 from benchmarks.common.statistics import number
 from benchmarks.common.writing import Writer
-from tests.support.agents import ConsulAgent
 
 CLIENTS = (
     "raw",
@@ -41,7 +40,7 @@ COLD = "where the time goes is told in its section; `json.loads` alone would tak
 
 def measure(session: Session) -> Figures:
     figures = Figures()
-    with ConsulAgent(server=True) as agent:
+    with session.agent() as agent:
         writer = Writer(agent)
         port = 10_000
         for number_ in session.rounds(7):
@@ -50,7 +49,7 @@ def measure(session: Session) -> Figures:
                 with followed(name, agent.port) as following:
                     following.seen(port)
                     delays = []
-                    for _ in range(session.amount(30, 6)):
+                    for _ in range(session.amount(30, 3)):
                         time.sleep(0.25)  # it waits at the server again: we follow ten changes a second, no more
                         port += 1
                         acknowledged = writer.change("followed", port)

@@ -18,7 +18,7 @@ FACES = {"threads": "", "tasks": ", tasks"}
 def measure(session: Session) -> Figures:
     figures = Figures()
     with session.local() as worker:
-        for _ in session.rounds(9, 3):
+        for _ in session.rounds(9):
             figures.note("ours", worker.ask(do="retrying", calls=session.amount(20_000, 5000)))
     return figures
 

@@ -22,7 +22,7 @@ raw socket reaches. The agent itself is the limit: it walks through all services
 
 def measure(session: Session) -> Figures:
     figures = Figures()
-    services = session.amount(SERVICES, 100)
+    services = session.amount(SERVICES, 40)
     for kind in AGENTS:
         with (
             ConsulAgent(server=kind == "disk") as agent,

@@ -58,7 +58,7 @@ INTRODUCTION = "How long a fake takes to be there, and what the fixture `registr
 
 def measure(session: Session) -> Figures:
     figures = Figures()
-    for _ in session.rounds(9, 2):
+    for _ in session.rounds(9):
         for name in FAKES:
             loading, first, again = map(float, _run([sys.executable, "-c", STARTING.format(name=name)]).split())
             figures.note(name, {"loading": loading, "first": first, "again": again})

@@ -29,7 +29,7 @@ HTTP/2 (the extra `http2`) nobody has to take turns."""
 def measure(session: Session) -> Figures:
     figures = Figures()
     watches = session.amount(WATCHES, FEW)
-    with ConsulAgent(server=True, config={"limits": {"http_max_conns_per_client": 3 * watches}}) as agent:
+    with session.agent(config={"limits": {"http_max_conns_per_client": 3 * watches}}) as agent:
         writer = _filled(agent, watches)
         port = 10_000
         for number_ in session.rounds(3):
@@ -42,9 +42,9 @@ def measure(session: Session) -> Figures:
                     figures.note(name, found if many > 1 else {"p50, one": found["p50"]})
                     port += 1000
         writer.close()
-    with ConsulAgent(server=True) as agent:
+    with session.agent() as agent:
         figures.note("ours-async", _modest(agent, watches))
-    with ConsulAgent(server=True, authority=trustme.CA()) as agent:
+    with session.agent(authority=trustme.CA()) as agent:
         figures.note("ours-async", _secured(agent, watches, changes=session.amount(100, 20)))
     return figures
 

@@ -14,7 +14,7 @@ import sys
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.clients import measuring
 
@@ -195,7 +195,13 @@ def ours(host: str, port: int, sizes: list[int]) -> Threads:
     return blocking(sizes, EtcdRegistry(host, port))
 
 
-def over_grpc(host: str, port: int, sizes: list[int]) -> Threads:
+def ours_grpc(host: str, port: int, sizes: list[int]) -> Threads:
+    from consul_access import EtcdRegistry
+
+    return blocking(sizes, EtcdRegistry(host, port, protocol="grpc"))
+
+
+def by_channel(host: str, port: int, sizes: list[int]) -> Threads:
     from consul_access import EtcdRegistry
     from consul_access.compat.etcd3 import Etcd3Transport
 
@@ -214,10 +220,10 @@ def etcd3_client(host: str, port: int, *, newer: bool) -> Any:
     return etcd3.client(host, port, grpc_options=[("grpc.max_receive_message_length", -1)])
 
 
-def ours_async(host: str, port: int, sizes: list[int]) -> Tasks:
+def ours_async(host: str, port: int, sizes: list[int], protocol: Literal["gateway", "grpc"] = "gateway") -> Tasks:
     from consul_access import AsyncEtcdRegistry
 
-    etcd = AsyncEtcdRegistry(host, port)
+    etcd = AsyncEtcdRegistry(host, port, protocol=protocol)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     lease = loop.run_until_complete(etcd.lease(TTL))
@@ -240,6 +246,10 @@ def ours_async(host: str, port: int, sizes: list[int]) -> Tasks:
             yield event.value
 
     return Tasks(operations, watch)
+
+
+def ours_async_grpc(host: str, port: int, sizes: list[int]) -> Tasks:
+    return ours_async(host, port, sizes, "grpc")
 
 
 def etcd3(host: str, port: int, sizes: list[int]) -> Threads:
@@ -353,7 +363,9 @@ CLIENTS: dict[str, Callable[[str, int, list[int]], Threads | Tasks]] = {
     "raw-async": raw_async,
     "ours": ours,
     "ours-async": ours_async,
-    "ours, over gRPC": over_grpc,
+    "ours, gRPC": ours_grpc,
+    "ours-async, gRPC": ours_async_grpc,
+    "ours, by etcd3's channel": by_channel,
     "etcd3": etcd3,
     "etcd3, protobuf 7": etcd3_newer,
     "aetcd": aetcd,

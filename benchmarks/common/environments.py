@@ -157,7 +157,9 @@ ETCD: Mapping[str, Python] = {
     "raw-async": OURS,
     "ours": OURS,
     "ours-async": OURS,
-    "ours, over gRPC": WITH_ETCD3,
+    "ours, gRPC": OURS,
+    "ours-async, gRPC": OURS,
+    "ours, by etcd3's channel": WITH_ETCD3,
     "etcd3": Python("etcd3", ("etcd3==0.12.0", "protobuf==3.20.3")),  # the newest that it takes by itself
     "etcd3, protobuf 7": WITH_ETCD3,
     "aetcd": Python("aetcd", ("aetcd==1.0.0",)),

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.common.environments import ENVIRONMENTS, OURS, Missing
 from benchmarks.common.workers import Worker
@@ -19,7 +19,8 @@ __all__ = ["SIZES", "Session", "turn"]
 
 T = TypeVar("T")
 SIZES = (1, 10, 100, 1000)
-"""How many instances the shared server's services have; they are called bench-1, bench-10..."""
+"""How many instances the shared server's services have; they are called bench-1, bench-10... Each registration takes
+longer than the one before, so the largest is left out of a quick run."""
 
 
 def turn(names: Sequence[T], number: int) -> list[T]:
@@ -46,9 +47,9 @@ class Session:
         self.missing: dict[str, str] = {}
         """Clients that are not on this machine, and why."""
 
-    def rounds(self, full: int, quick: int = 1) -> Iterator[int]:
-        """The numbers of the rounds; says which one it is."""
-        wanted = quick if self.quick else self._rounds or full
+    def rounds(self, full: int) -> Iterator[int]:
+        """The numbers of the rounds, of which a quick run has one; says which one it is."""
+        wanted = 1 if self.quick else self._rounds or full
         begun = time.monotonic()
         for number in range(wanted):
             if number and self._limit is not None and time.monotonic() - begun > self._limit:
@@ -97,21 +98,30 @@ class Session:
         finally:
             worker.close()
 
+    def agent(self, **options: Any) -> ConsulAgent:
+        """A single server, not in dev mode, to be started; a quick run takes one in dev mode, which is there at once.
+
+        Args:
+            options: further ones of the agent's.
+        """
+        return ConsulAgent(server=not self.quick, **options)
+
     def server(self) -> ConsulAgent:
-        """A single server, not in dev mode, that holds the services of `SIZES`; it is filled once."""
+        """The `agent` that holds the services of `SIZES`; it is started and filled once."""
         if self._server is None:
-            self._server = self._open.enter_context(ConsulAgent(server=True))
-            self.say(f"filling a server with {sum(SIZES)} instances")
-            _fill(self._server)
+            self._server = self._open.enter_context(self.agent())
+            sizes = self.amount(SIZES, SIZES[:-1])
+            self.say(f"filling a server with {sum(sizes)} instances")
+            _fill(self._server, sizes)
         return self._server
 
     def close(self) -> None:
         self._open.close()
 
 
-def _fill(agent: ConsulAgent) -> None:
+def _fill(agent: ConsulAgent, sizes: Sequence[int]) -> None:
     """Three tags, four meta pairs and a TTL check (besides the node's own) an instance."""
-    for size in SIZES:
+    for size in sizes:
         for number in range(size):
             body = {
                 "ID": f"bench-{size}-{number}",
@@ -124,7 +134,7 @@ def _fill(agent: ConsulAgent) -> None:
             }
             status, text = agent.request("PUT", "/v1/agent/service/register", json.dumps(body).encode())
             assert status == 200, f"the agent refused a registration: {status} {text}"
-    for size in SIZES:
+    for size in sizes:
         eventually(
             lambda size=size: len(agent.read(f"/v1/health/service/bench-{size}?passing=1")) == size,  # type: ignore[misc]
             within=60,

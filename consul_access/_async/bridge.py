@@ -139,6 +139,9 @@ class AsyncForeignStream:
         response: the answer, whose body was not read yet.
     """
 
+    holds_messages = False
+    """Its body is made of the gateway's lines."""
+
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self._pieces = aiter(cast("AsyncIterable[bytes]", response.stream))

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from consul_access._async.streams import connect, handshake, inlet, send_rest
 from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, waits, watch_over
@@ -34,12 +34,12 @@ from consul_access.errors import (
     TlsError,
 )
 from consul_access.models.address import Target
-from consul_access.wire import AnswerReader, Broken, Limits, Request, StreamReader, WireAnswer
+from consul_access.wire import AnswerReader, Broken, Limits, Request, Streaming, StreamReader, WireAnswer
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AsyncCarrier", "AsyncStream", "reason", "silence", "speaks_2"]
+__all__ = ["AsyncCarrier", "AsyncConnection", "AsyncStream", "reason", "silence", "speaks_2"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
@@ -51,7 +51,15 @@ OFFERED_2 = (
 )
 
 
-class _AsyncConnection:
+class AsyncConnection:
+    """One connection: sends a request and takes its answer, then the next.
+
+    Args:
+        sock: the socket, which never blocks.
+        generation: of the process, counted by forks.
+        max_bytes: how long the body of an answer may be on the wire.
+    """
+
     __slots__ = ("generation", "idle_since", "inlet", "reader", "remote_ip", "sock", "used")
 
     def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
@@ -63,26 +71,35 @@ class _AsyncConnection:
         self.idle_since = 0.0
         self.used = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether something of the answer has come."""
+        return self.reader.begun
+
     async def exchange(self, request: Request, limits: Limits) -> WireAnswer:
+        """Sends the request and reads its answer."""
         if rest := self.send(request):
             await self.send_rest(rest, limits)
         reader = self.reader
         reader.expect(request.method)
-        take = reader.feed if request.arrived is None else partial(self._take, request.arrived)
+        await self.arrive(reader.feed if request.arrived is None else partial(self._take, request.arrived), limits)
+        self.used = True
+        return reader.answer(self.remote_ip)
+
+    async def arrive(self, take: Callable[[bytes], bool], limits: Limits) -> None:
+        """Gives away what arrives, until whoever takes it has enough."""
         try:
             await self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
-            raise Broken(DeadlineExceeded(silence(limits, has_begun=reader.begun)), sent=True) from error
+            raise Broken(DeadlineExceeded(silence(limits, has_begun=self.begun)), sent=True) from error
         except OSError as error:
             if tls_error(error) is not None:
-                raise self.tls_ended(error, has_answered=self.used or reader.begun) from error
-            raise Broken(self.lost(error), sent=True, stale=self.used and not reader.begun) from error
+                raise self.tls_ended(error, has_answered=self.used or self.begun) from error
+            raise Broken(self.lost(error), sent=True, stale=self.used and not self.begun) from error
         except ConnectionLost as error:
-            raise Broken(error, sent=True, stale=self.used and not reader.begun) from error.__cause__
+            raise Broken(error, sent=True, stale=self.used and not self.begun) from error.__cause__
         except ConsulAccessError as error:
             raise Broken(error, sent=True) from error.__cause__
-        self.used = True
-        return reader.answer(self.remote_ip)
 
     def _take(self, arrived: Callable[[WireAnswer], None], data: bytes) -> bool:
         reader = self.reader
@@ -91,11 +108,23 @@ class _AsyncConnection:
             arrived(reader.answer(self.remote_ip))
         return complete
 
+    def streaming(self, max_bytes: int) -> Streaming:
+        """What reads an answer that goes on."""
+        self.reader = reader = StreamReader(max_bytes)
+        return reader
+
+    def is_at_end(self) -> bool:
+        """Whether it is no good any more while it is idle: what arrives then is its end, or nothing to be trusted."""
+        return self.inlet.is_readable()
+
     # While writing fails, the server has not got all of the request, so it cannot have acted on it.
 
     def send(self, request: Request) -> bytes | None:
         """Writes what there is room for at once, which is all of most requests; gives the rest, if there is any."""
-        data = request.render()
+        return self.send_now(request.render())
+
+    def send_now(self, data: bytes) -> bytes | None:
+        """Writes what there is room for at once; gives the rest, if there is any."""
         try:
             sent = self.sock.send(data)
         except OSError as error:
@@ -131,7 +160,10 @@ class _AsyncConnection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.sock.close()
+        self.inlet.close()
+
+    def abandon(self) -> None:
+        self.inlet.abandon()
 
 
 class AsyncStream:
@@ -147,12 +179,13 @@ class AsyncStream:
 
     is_whole = False
     """Whether it has come to its end before it was handed on: here it is handed on with its headers."""
+    holds_messages = False
+    """Whether its body is made of gRPC's messages, and not of the gateway's lines."""
 
-    def __init__(self, connection: _AsyncConnection, max_bytes: int, busy: set[_AsyncConnection]) -> None:
+    def __init__(self, connection: AsyncConnection, max_bytes: int, busy: set[AsyncConnection]) -> None:
         self._connection = connection
-        self._reader = StreamReader(max_bytes)
+        self._reader = connection.streaming(max_bytes)
         self._busy = busy
-        connection.reader = self._reader
         watch_over(connection.sock)
         busy.add(connection)
 
@@ -236,9 +269,9 @@ class _AsyncPool:
 
     def __init__(self, places: int) -> None:
         self.slots = Slots(places)
-        self.idle: deque[_AsyncConnection] = deque()
+        self.idle: deque[AsyncConnection] = deque()
 
-    def take(self, *, trusting: bool) -> _AsyncConnection | None:
+    def take(self, *, trusting: bool) -> AsyncConnection | None:
         """An idle connection that is still good, the last used first.
 
         Args:
@@ -253,8 +286,7 @@ class _AsyncPool:
             idle = time.monotonic() - connection.idle_since
             if trusting and idle < TRUSTED_SECONDS:
                 return connection
-            # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if idle < IDLE_SECONDS and not connection.inlet.is_readable():
+            if idle < IDLE_SECONDS and not connection.is_at_end():
                 return connection
             connection.close()
         return None
@@ -279,6 +311,9 @@ class AsyncCarrier:
     Safe for threads and after `os.fork`: a child forgets its parent's connections and opens its own.
     """
 
+    _kind_of_connection: ClassVar[type[AsyncConnection]] = AsyncConnection
+    _kind_of_stream: ClassVar[type[AsyncStream]] = AsyncStream
+
     def __init__(
         self,
         *,
@@ -293,7 +328,7 @@ class AsyncCarrier:
         self._tls: ssl.SSLContext | None = None
         self._server_name = server_name
         self._pools: dict[Target, _AsyncPool] = {}
-        self._busy: set[_AsyncConnection] = set()
+        self._busy: set[AsyncConnection] = set()
         self._generation = 0
         self._closed = False
         _carriers.add(self)
@@ -310,7 +345,7 @@ class AsyncCarrier:
         slots = pool.slots
         if not slots.acquire_now():
             await self._acquire(slots, limits)
-        connection: _AsyncConnection | None = None
+        connection: AsyncConnection | None = None
         reusable = False
         try:
             connection = pool.take(trusting=request.repeated) or await self._open(request.target, limits)
@@ -339,7 +374,7 @@ class AsyncCarrier:
         """
         self._check_open()
         connection = await self._open(request.target, limits)
-        stream = AsyncStream(connection, self._max_bytes, self._busy)
+        stream = self._kind_of_stream(connection, self._max_bytes, self._busy)
         try:
             await stream.begin(request, limits)
         except BaseException as error:
@@ -404,7 +439,7 @@ class AsyncCarrier:
             busy = PoolExhausted(f"all {self._max_connections} connections were busy for {limits.pool:g} s")
             raise Broken(busy, sent=False) from error
 
-    def _give_back(self, pool: _AsyncPool, connection: _AsyncConnection | None, *, reusable: bool) -> None:
+    def _give_back(self, pool: _AsyncPool, connection: AsyncConnection | None, *, reusable: bool) -> None:
         if connection is None:
             return
         self._busy.discard(connection)
@@ -416,7 +451,7 @@ class AsyncCarrier:
         if self._closed:  # close() may have looked just before
             pool.drop_idle()
 
-    async def _open(self, target: Target, limits: Limits) -> _AsyncConnection:
+    async def _open(self, target: Target, limits: Limits) -> AsyncConnection:
         sock = await self._reach(target, limits)
         if speaks_2(sock):
             sock.close()
@@ -444,10 +479,10 @@ class AsyncCarrier:
                 raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(refused)})"), sent=False) from error
             raise Broken(ConnectFailed(f"no connection ({reason(error)})"), sent=False) from error
 
-    def _made(self, sock: socket.socket) -> _AsyncConnection:
+    def _made(self, sock: socket.socket) -> AsyncConnection:
         """The connection; its other end may be gone before it could be asked for its address."""
         try:
-            return _AsyncConnection(sock, generation=self._generation, max_bytes=self._max_bytes)
+            return self._kind_of_connection(sock, generation=self._generation, max_bytes=self._max_bytes)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
@@ -481,7 +516,7 @@ class AsyncCarrier:
         self._generation += 1
         self._pools, self._busy = {}, set()
         for connection in inherited:
-            connection.close()
+            connection.abandon()
 
 
 async def _places(target: Target, deadline: float) -> list[SocketAddress]:

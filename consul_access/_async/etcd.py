@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from consul_access._async.etcd_services import AsyncEtcdServices
 from consul_access._async.gateway import AsyncGateway
@@ -60,6 +60,8 @@ class AsyncEtcdRegistry(AsyncEtcdServices):
         codec: the format of the registry's keys and values: `native`, `go_naming` (Go's gRPC resolver) or `kratos`.
         also_write: further formats that registrations are written in, in the same step, each with its prefix:
             `{"go_naming": "/grpc/"}`.
+        protocol: what is spoken: `gateway` by default, etcd's JSON over HTTP/1.1, or `grpc`, for clusters whose gateway
+            is off or which know users by their certificates, and for large ranges. It needs the extra `http2`.
         transport: an httpx transport to send with (a mock, a proxy) instead of connections of our own.
         settings: everything at once, instead of the arguments above.
 
@@ -91,6 +93,7 @@ class AsyncEtcdRegistry(AsyncEtcdServices):
         ttl: int | None = None,
         codec: str | None = None,
         also_write: Mapping[str, str] | None = None,
+        protocol: Literal["gateway", "grpc"] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         settings: EtcdSettings | None = None,
     ) -> None:
@@ -113,6 +116,7 @@ class AsyncEtcdRegistry(AsyncEtcdServices):
             ttl=ttl,
             codec=codec,
             also_write=also_write,
+            protocol=protocol,
         )
         super().__init__(AsyncGateway(chosen, transport=transport), chosen)
 

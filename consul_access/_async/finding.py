@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
 
@@ -13,13 +13,13 @@ from consul_access._async.sending import AsyncSending
 from consul_access._async.transport import AsyncTransport
 from consul_access.errors import InvalidInput
 from consul_access.models.address import Address
-from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
 from consul_access.rules.choosing import addresses_of, one_of
 
 if TYPE_CHECKING:
     import os
+    import random
     from collections.abc import Awaitable
 
     from consul_access._async.resolver import AsyncResolver
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import CatalogEntry, HealthEntry
     from consul_access.models.durations import Duration
     from consul_access.models.explanation import Explanation
+    from consul_access.models.instance import ServiceInstance
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
     from consul_access.rules.balancing import Balancer
@@ -41,8 +42,14 @@ class AsyncFinding(AsyncSending):
 
     def __init__(self, transport: AsyncTransport) -> None:
         super().__init__(transport)
-        self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._engine: AsyncEngine | None = None
+        self._has_searched = False
+
+    @cached_property
+    def _random(self) -> random.Random:
+        import random  # most look-ups throw no dice
+
+        return random.Random()  # noqa: S311 - it spreads calls, it guards nothing
 
     async def search_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
         """The addresses of a service's instances, healthy ones by default.
@@ -55,6 +62,9 @@ class AsyncFinding(AsyncSending):
             One `Address` an instance, none when there is no such instance. An instance that has registered no port,
             or no address that can be called, is left out, and the log says so.
         """
+        if not self._has_searched:  # many a program searches once
+            self._has_searched = True
+            return await self._transport.send(consul.plain.addresses(name, now=time.time, **query))
         return addresses_of(await self.instances(name, **query), name)
 
     async def serach_service(self, name: str, **query: Unpack[Query]) -> list[Address]:

@@ -12,19 +12,24 @@ from consul_access._pairs.tasks import Later, Slots
 from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError, DeadlineExceeded, InvalidSettings, TokenUnknown
 from consul_access.etcd import auth, cluster, texts
-from consul_access.etcd.settings import EtcdSettings
+from consul_access.etcd.settings import GATEWAY, EtcdSettings
+from consul_access.etcd.watch import Decoder, LineDecoder, MessageDecoder
 from consul_access.models.address import Target
 from consul_access.rules.discovering import candidates
+from consul_access.rules.key_watching import WatchLine
 from consul_access.rules.retrying import Failed, refusal
+from consul_access.settings import ssl_context
 from consul_access.tokens import NoToken
 from consul_access.wire import Broken, Request, RequestHeaders
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
     from pydantic import SecretStr
 
     from consul_access._async.bridge import AsyncForeignStream
-    from consul_access._async.carrier import AsyncStream
+    from consul_access._async.carrier import AsyncCarrier, AsyncStream
 
 __all__ = ["AsyncGateway", "AsyncOpened"]
 
@@ -43,8 +48,33 @@ _REQUIRE_LEADER = ("Grpc-Metadata-hasleader", "true")
 """Ends a stream when its member loses the leader; without it, it stays open in silence (observed, 3.4 and 3.5)."""
 
 
-class AsyncGateway(AsyncTransport):
-    """Sends calls to the members of one etcd cluster.
+class AsyncMemberTransport(AsyncTransport):
+    """Sends calls to members of one etcd cluster, by the protocol of its settings; see `AsyncTransport`.
+
+    Args:
+        settings: whom to ask, with which token, and how patiently.
+        transport: an httpx transport to send with, instead of connections of our own.
+    """
+
+    def __init__(self, settings: EtcdSettings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.etcd_settings = settings
+        super().__init__(settings, meaning=texts.meaning, transport=transport)
+
+    def _kind_of_carrier(self) -> type[AsyncCarrier]:
+        if self.etcd_settings.protocol == GATEWAY:
+            return super()._kind_of_carrier()
+        from consul_access._async.grpc import AsyncGrpcCarrier  # which needs what an extra brings
+
+        return AsyncGrpcCarrier
+
+    def _make_tls(self) -> ssl.SSLContext:
+        if self.settings.ssl_context is not None or self.etcd_settings.protocol == GATEWAY:
+            return super()._make_tls()
+        return ssl_context(self.settings, ("h2",))
+
+
+class AsyncGateway(AsyncMemberTransport):
+    """Sends calls to the members of one etcd cluster: logs in, opens streams, and gets to know further members.
 
     Args:
         settings: whom to ask, as which user, and how patiently.
@@ -56,8 +86,7 @@ class AsyncGateway(AsyncTransport):
         if settings.user is not None and settings.password is not None:
             self._login = AsyncPasswordLogin(settings, settings.user, settings.password, transport=transport)
             settings = replace(settings, token=self._login)
-        super().__init__(settings, meaning=texts.meaning, transport=transport)
-        self.etcd_settings = settings
+        super().__init__(settings, transport=transport)
         self._heard: dict[Target, float] = {}
         self._to_prepare = settings.discover
         self._headless: int | None = 0
@@ -98,7 +127,7 @@ class AsyncGateway(AsyncTransport):
         headers = RequestHeaders(target, (*self._pairs(target, token, has_body=True), _REQUIRE_LEADER), token)
         request = Request(call.method, target, self._scoped(call), headers, call.body)
         try:
-            stream = await self._carrier(target).open_stream(request, replace(limits, read=HEADERS_SECONDS))
+            stream = await self._carrier(target).open_stream(request, limits._replace(read=HEADERS_SECONDS))
         except Broken as broken:
             self._advise(broken.error)
             await self._suspect(target, broken.error)
@@ -108,7 +137,7 @@ class AsyncGateway(AsyncTransport):
         if stream.status != 200:
             raise await self._refused(call, target, stream)
         self._failover.worked(target)
-        return AsyncOpened(target, token, stream)
+        return AsyncOpened(target, token, stream, self.settings.max_answer_bytes)
 
     async def _suspect(self, target: Target, error: ConsulAccessError) -> None:
         """Notes what speaks against a transport that was given, as long as it has not brought a stream yet."""
@@ -183,8 +212,8 @@ class AsyncGateway(AsyncTransport):
 
     async def _belongs(self, target: Target, cluster_id: int) -> bool:
         """Whether this address serves the gateway of this very cluster. What it is asked needs no token."""
-        probe = AsyncTransport(
-            replace(self.etcd_settings, targets=(target,), token=NoToken()), meaning=texts.meaning, transport=self.given
+        probe = AsyncMemberTransport(
+            replace(self.etcd_settings, targets=(target,), token=NoToken()), transport=self.given
         )
         try:
             status = await probe.send(cluster.status(), within=PROBE_SECONDS)
@@ -212,20 +241,36 @@ def members_urls(members: tuple[cluster.Member, ...]) -> list[str]:
 
 
 class AsyncOpened:
-    """A stream that has begun.
+    """A watch's stream that has begun.
 
     Args:
         target: the member at its other end.
         token: what it was opened with.
         stream: the bytes.
+        limit: how many bytes a line or message may have.
     """
 
-    __slots__ = ("stream", "target", "token")
+    __slots__ = ("_decoder", "has_ended", "stream", "target", "token")
 
-    def __init__(self, target: Target, token: str | None, stream: AnyStream) -> None:
+    def __init__(self, target: Target, token: str | None, stream: AnyStream, limit: int) -> None:
         self.target = target
         self.token = token
         self.stream = stream
+        self.has_ended = False
+        """Whether nothing more will come."""
+        self._decoder: Decoder = MessageDecoder(limit) if stream.holds_messages else LineDecoder(limit)
+
+    async def read(self, deadline: float) -> list[WatchLine]:
+        """What comes next.
+
+        Raises:
+            TimeoutError: nothing came until the deadline.
+            Broken: the connection broke.
+            BadAnswer: what came cannot be read.
+        """
+        data = await self.stream.read(deadline)
+        self.has_ended = not data
+        return self._decoder.feed(data)
 
 
 class AsyncPasswordLogin:
@@ -290,9 +335,7 @@ class AsyncPasswordLogin:
             self._one_at_a_time.release()
 
     async def _log_in(self) -> SecretStr | None:
-        transport = AsyncTransport(
-            replace(self._settings, token=NoToken()), meaning=texts.meaning, transport=self._carried
-        )
+        transport = AsyncMemberTransport(replace(self._settings, token=NoToken()), transport=self._carried)
         try:
             token = await transport.send(auth.authenticate(self._user, self._password))
         finally:

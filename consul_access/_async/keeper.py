@@ -340,9 +340,7 @@ class AsyncKeeper:
     async def _serve(self, until: float) -> float | None:
         """For the pulse: does what is due by then; when to come again, or None when the worker goes on by itself."""
         turn = self._turn
-        try:
-            await turn.acquire(0.0)
-        except TimeoutError:  # the worker has helped itself
+        if not turn.acquire_now():  # the worker has helped itself
             return None
         try:
             due = self._rule.next(until)
@@ -363,7 +361,7 @@ class AsyncKeeper:
             events = await self._steps(step, deadline)
         except Exception as error:  # noqa: BLE001 - a keeper outlives everything, and says what it was
             events = self._failure(step, error)
-        if not self._over:
+        if events and not self._over:
             await self._tell(events)
 
     def _failure(self, step: Step, error: Exception) -> list[KeeperEvent]:
@@ -432,18 +430,17 @@ class AsyncKeeper:
         await self._tell(events)
 
     async def _beats(self) -> list[KeeperEvent]:
-        status, output = await self._reported()
+        health = self._health
+        status, output = (CheckStatus.PASSING, "") if health is None else await self._reported(health)
         await self._at().beat(status, output)
         self._ok()
         return self._rule.succeeded(Step.BEAT, time.monotonic())
 
-    async def _reported(self) -> tuple[CheckStatus, str]:
+    async def _reported(self, health: Examiner) -> tuple[CheckStatus, str]:
         """What the user's health function says; one that crashes or hangs is a failing check, not a dead keeper."""
-        if self._health is None:
-            return CheckStatus.PASSING, ""
         limit = min(5.0, (beat_interval(self.definition) or 5.0) / 2)
         try:
-            return report_of(await self._health.ask(limit))
+            return report_of(await health.ask(limit))
         except TimeoutError:
             return CheckStatus.CRITICAL, f"the health function has not answered within {limit:g} s"
         except Exception as error:

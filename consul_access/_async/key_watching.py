@@ -18,7 +18,7 @@ from consul_access._async.keys import AsyncKeyReader
 from consul_access._pairs.tasks import Flag
 from consul_access.errors import BadAnswer, ClientClosed, Compacted, ConsulAccessError
 from consul_access.etcd import kv, texts
-from consul_access.etcd.watch import LineDecoder, Range, open_watch
+from consul_access.etcd.watch import Range, open_watch
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import KeyWatchState, Then, Watching, WatchLine, is_at_once, reopening_pause
 from consul_access.wire import Broken
@@ -67,7 +67,6 @@ class AsyncKeyWatch:
         self._events: deque[KeyEvent] = deque()
         self._behind: set[int] = set()
         self._opened: AsyncOpened | None = None
-        self._lines = LineDecoder(gateway.settings.max_answer_bytes)
         self._unconfirmed: set[int] = set()
         self._stop = Flag()
         self._state = KeyWatchState.PENDING
@@ -182,7 +181,6 @@ class AsyncKeyWatch:
                 raise
             self._broke(f"{error}")
         else:
-            self._lines = LineDecoder(self._gateway.settings.max_answer_bytes)
             self._token = self._opened.token
             self._unconfirmed = set(range(len(self._ranges)))
             if self._stop.is_set():  # close() came when there was nothing to interrupt
@@ -217,8 +215,7 @@ class AsyncKeyWatch:
     async def _advance(self, opened: AsyncOpened) -> None:
         """Reads on: what comes next, or whether the member is still there when nothing does."""
         try:
-            data = await opened.stream.read(time.monotonic() + self._quiet)
-            lines = self._lines.feed(data)
+            lines = await opened.read(time.monotonic() + self._quiet)
         except TimeoutError:
             if not await self._gateway.is_alive(opened.target, self._quiet / 2):
                 await self._lose(opened, "the member says nothing any more", distrust=True)
@@ -235,7 +232,7 @@ class AsyncKeyWatch:
         for line in lines:
             if not await self._take(opened, line):
                 return
-        if not data:
+        if opened.has_ended:
             await self._lose(opened, "the member ended the stream", distrust=True)
 
     async def _take(self, opened: AsyncOpened, line: WatchLine) -> bool:

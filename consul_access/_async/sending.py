@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 from consul_access._async.observed import AsyncObserved
 from consul_access._async.transport import AsyncTransport
 from consul_access.call import Call
-from consul_access.hooks import Hook
 from consul_access.models.address import Target
 
 if TYPE_CHECKING:
+    from consul_access.hooks import Hook
     from consul_access.settings import ConsulSettings
 
 __all__ = ["AsyncSending"]

@@ -229,7 +229,8 @@ class WatchCarrier(AsyncCarrier):
 class WatchTransport(AsyncTransport):
     """Sends an engine's calls; see `AsyncTransport`."""
 
-    _kind_of_carrier = WatchCarrier
+    def _kind_of_carrier(self) -> type[AsyncCarrier]:
+        return WatchCarrier
 
     @property
     def _carries(self) -> WatchCarrier:

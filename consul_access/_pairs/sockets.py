@@ -102,6 +102,14 @@ class Probe:
             return ready(self._sock, seconds, writing=False)
         return bool(self._poll.poll(seconds * 1000))
 
+    def close(self) -> None:
+        """Closes the socket."""
+        self._sock.close()
+
+    def abandon(self) -> None:
+        """Closes what a forked child has of its parent's socket."""
+        self._sock.close()
+
 
 def ready(sock: socket.socket, seconds: float, *, writing: bool) -> bool:
     """Waits so long at most until the socket can be read, or written; whether it can."""

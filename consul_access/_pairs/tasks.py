@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 import socket
@@ -64,16 +65,18 @@ async def wait_writable(sock: socket.socket, deadline: float) -> None:
 class Inlet(Probe):
     """Where the bytes of one plain socket come in, call after call.
 
-    In asyncio's event loop they are taken as soon as they are there, before any task has its turn.
+    In asyncio's event loop they are taken as soon as they are there, before any task has its turn. The loop goes on
+    watching the socket between calls: to begin that and to end it would take longer than all else that is done here.
 
     Args:
-        sock: the socket, which never blocks.
+        sock: the socket, which never blocks; `close` closes it.
     """
 
-    __slots__ = ("_alarm", "_alarm_at", "_deadline", "_ended", "_loop", "_silence", "_since", "_take")
+    __slots__ = ("_alarm", "_alarm_at", "_deadline", "_ended", "_loop", "_silence", "_since", "_take", "_watcher")
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
+        self._watcher: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -91,15 +94,8 @@ class Inlet(Probe):
             TimeoutError: nothing came in time.
             OSError: the connection broke.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio's
-            await self._pull(take, silence, deadline)
-            return
-        number = self._sock.fileno()  # given the socket, asyncio would describe it in an error that nobody sees
-        try:
-            loop.add_reader(number, self._arrived)
-        except NotImplementedError:  # Windows' proactor
+        loop = _running()
+        if loop is None or (loop is not self._watcher and not self._is_watched_by(loop)):
             await self._pull(take, silence, deadline)
             return
         self._take, self._silence, self._deadline = take, silence, deadline
@@ -108,14 +104,27 @@ class Inlet(Probe):
         try:
             self._set_alarm(loop)
             await ended
+        except BaseException:
+            self._let_go()
+            raise
         finally:
             self._ended = None
-            loop.remove_reader(number)
 
     async def feed_on(self, take: Callable[[bytes], bool], deadline: float) -> None:
         """The same for a stream, which may be silent, and of which something may have arrived since the last time."""
-        if not (self.is_readable() and self._taken(take)):
+        is_watched = self._watcher is not None and self._watcher is _running()  # then the loop would have told
+        if is_watched or not (self.is_readable() and self._taken(take)):
             await self.feed(take, math.inf, deadline)
+
+    def close(self) -> None:
+        """Closes the socket, where it is watched: as long as a loop watches its number, nobody else may get that."""
+        if self._let_go() or not self._called_there(self.close):
+            super().close()
+
+    def abandon(self) -> None:
+        """Closes what a forked child has of its parent's socket, and leaves its parent's event loop alone."""
+        self._watcher = None
+        super().abandon()
 
     async def _pull(self, take: Callable[[bytes], bool], silence: float, deadline: float) -> None:
         enough = False
@@ -131,7 +140,8 @@ class Inlet(Probe):
 
     def _arrived(self) -> None:
         ended = self._ended
-        if ended is None or ended.done():  # whoever waits has not had his turn yet
+        if ended is None or ended.done():  # nobody waits for it now; whoever does so next has it watched again
+            self._let_go()
             return
         try:
             if self._taken(self._take):
@@ -140,6 +150,39 @@ class Inlet(Probe):
                 self._since = time.monotonic()
         except Exception as error:  # noqa: BLE001 - whoever waits hears of it
             ended.set_exception(error)
+
+    def _is_watched_by(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Has the loop watch the socket, if it can; one that runs in another thread has to let go of it first."""
+        if not self._let_go():
+            self._called_there(self._let_go)
+            return False
+        number = self._sock.fileno()  # given the socket, asyncio would describe it in an error that nobody sees
+        try:
+            loop.remove_reader(number)  # in a forked child, what its parent's loop watched under this number
+            loop.add_reader(number, self._arrived)
+        except NotImplementedError:  # Windows' proactor
+            return False
+        self._watcher = loop
+        return True
+
+    def _let_go(self) -> bool:
+        """Ends the watching; whether it has ended. A loop that runs in another thread has to do so itself."""
+        loop = self._watcher
+        if loop is not None:
+            if loop.is_running() and loop is not _running():
+                return False
+            if not loop.is_closed():
+                loop.remove_reader(self._sock.fileno())
+            self._watcher = None
+        return True
+
+    def _called_there(self, function: Callable[[], object]) -> bool:
+        """Calls a function, soon, where the socket is watched; False if that loop has been closed."""
+        if self._watcher is not None:
+            with contextlib.suppress(RuntimeError):
+                self._watcher.call_soon_threadsafe(function)
+                return True
+        return False
 
     # One timer serves call after call: it is not cancelled at the end of each, but looks around when its time comes.
 
@@ -163,6 +206,14 @@ class Inlet(Probe):
             self._set_alarm(loop)
         else:
             ended.set_exception(TimeoutError())
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    """asyncio's event loop, if it is the one that runs here."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # trio's, or none
+        return None
 
 
 async def resolve(host: str, port: int, deadline: float) -> list[SocketAddress]:
@@ -371,9 +422,8 @@ class Worker:
 
 
 def _started(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    loop = _running()
+    if loop is None:
         import trio
 
         return trio.lowlevel.spawn_system_task(function, name=name)

@@ -136,6 +136,9 @@ class ForeignStream:
         response: the answer, whose body was not read yet.
     """
 
+    holds_messages = False
+    """Its body is made of the gateway's lines."""
+
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self._pieces = iter(cast("Iterable[bytes]", response.stream))

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from consul_access._pairs.sockets import SocketAddress, numeric, tls_error, unix, waits, watch_over
 from consul_access._pairs.threads import Slots, resolve
@@ -35,12 +35,12 @@ from consul_access.errors import (
     TlsError,
 )
 from consul_access.models.address import Target
-from consul_access.wire import AnswerReader, Broken, Limits, Request, StreamReader, WireAnswer
+from consul_access.wire import AnswerReader, Broken, Limits, Request, Streaming, StreamReader, WireAnswer
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Carrier", "Stream", "reason", "silence", "speaks_2"]
+__all__ = ["Carrier", "Connection", "Stream", "reason", "silence", "speaks_2"]
 
 IDLE_SECONDS = 30.0
 """How long an unused connection is kept. Agents keep theirs for minutes; what sits in between often does not."""
@@ -52,7 +52,15 @@ OFFERED_2 = (
 )
 
 
-class _Connection:
+class Connection:
+    """One connection: sends a request and takes its answer, then the next.
+
+    Args:
+        sock: the socket, which never blocks.
+        generation: of the process, counted by forks.
+        max_bytes: how long the body of an answer may be on the wire.
+    """
+
     __slots__ = ("generation", "idle_since", "inlet", "reader", "remote_ip", "sock", "used")
 
     def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
@@ -64,26 +72,35 @@ class _Connection:
         self.idle_since = 0.0
         self.used = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether something of the answer has come."""
+        return self.reader.begun
+
     def exchange(self, request: Request, limits: Limits) -> WireAnswer:
+        """Sends the request and reads its answer."""
         if rest := self.send(request):
             self.send_rest(rest, limits)
         reader = self.reader
         reader.expect(request.method)
-        take = reader.feed if request.arrived is None else partial(self._take, request.arrived)
+        self.arrive(reader.feed if request.arrived is None else partial(self._take, request.arrived), limits)
+        self.used = True
+        return reader.answer(self.remote_ip)
+
+    def arrive(self, take: Callable[[bytes], bool], limits: Limits) -> None:
+        """Gives away what arrives, until whoever takes it has enough."""
         try:
             self.inlet.feed(take, limits.read, limits.deadline)
         except TimeoutError as error:
-            raise Broken(DeadlineExceeded(silence(limits, has_begun=reader.begun)), sent=True) from error
+            raise Broken(DeadlineExceeded(silence(limits, has_begun=self.begun)), sent=True) from error
         except OSError as error:
             if tls_error(error) is not None:
-                raise self.tls_ended(error, has_answered=self.used or reader.begun) from error
-            raise Broken(self.lost(error), sent=True, stale=self.used and not reader.begun) from error
+                raise self.tls_ended(error, has_answered=self.used or self.begun) from error
+            raise Broken(self.lost(error), sent=True, stale=self.used and not self.begun) from error
         except ConnectionLost as error:
-            raise Broken(error, sent=True, stale=self.used and not reader.begun) from error.__cause__
+            raise Broken(error, sent=True, stale=self.used and not self.begun) from error.__cause__
         except ConsulAccessError as error:
             raise Broken(error, sent=True) from error.__cause__
-        self.used = True
-        return reader.answer(self.remote_ip)
 
     def _take(self, arrived: Callable[[WireAnswer], None], data: bytes) -> bool:
         reader = self.reader
@@ -92,11 +109,23 @@ class _Connection:
             arrived(reader.answer(self.remote_ip))
         return complete
 
+    def streaming(self, max_bytes: int) -> Streaming:
+        """What reads an answer that goes on."""
+        self.reader = reader = StreamReader(max_bytes)
+        return reader
+
+    def is_at_end(self) -> bool:
+        """Whether it is no good any more while it is idle: what arrives then is its end, or nothing to be trusted."""
+        return self.inlet.is_readable()
+
     # While writing fails, the server has not got all of the request, so it cannot have acted on it.
 
     def send(self, request: Request) -> bytes | None:
         """Writes what there is room for at once, which is all of most requests; gives the rest, if there is any."""
-        data = request.render()
+        return self.send_now(request.render())
+
+    def send_now(self, data: bytes) -> bytes | None:
+        """Writes what there is room for at once; gives the rest, if there is any."""
         try:
             sent = self.sock.send(data)
         except OSError as error:
@@ -132,7 +161,10 @@ class _Connection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.sock.close()
+        self.inlet.close()
+
+    def abandon(self) -> None:
+        self.inlet.abandon()
 
 
 class Stream:
@@ -148,12 +180,13 @@ class Stream:
 
     is_whole = False
     """Whether it has come to its end before it was handed on: here it is handed on with its headers."""
+    holds_messages = False
+    """Whether its body is made of gRPC's messages, and not of the gateway's lines."""
 
-    def __init__(self, connection: _Connection, max_bytes: int, busy: set[_Connection]) -> None:
+    def __init__(self, connection: Connection, max_bytes: int, busy: set[Connection]) -> None:
         self._connection = connection
-        self._reader = StreamReader(max_bytes)
+        self._reader = connection.streaming(max_bytes)
         self._busy = busy
-        connection.reader = self._reader
         watch_over(connection.sock)
         busy.add(connection)
 
@@ -237,9 +270,9 @@ class _Pool:
 
     def __init__(self, places: int) -> None:
         self.slots = Slots(places)
-        self.idle: deque[_Connection] = deque()
+        self.idle: deque[Connection] = deque()
 
-    def take(self, *, trusting: bool) -> _Connection | None:
+    def take(self, *, trusting: bool) -> Connection | None:
         """An idle connection that is still good, the last used first.
 
         Args:
@@ -254,8 +287,7 @@ class _Pool:
             idle = time.monotonic() - connection.idle_since
             if trusting and idle < TRUSTED_SECONDS:
                 return connection
-            # Anything that has arrived on an idle connection is its end, or nothing that can be trusted.
-            if idle < IDLE_SECONDS and not connection.inlet.is_readable():
+            if idle < IDLE_SECONDS and not connection.is_at_end():
                 return connection
             connection.close()
         return None
@@ -280,6 +312,9 @@ class Carrier:
     Safe for threads and after `os.fork`: a child forgets its parent's connections and opens its own.
     """
 
+    _kind_of_connection: ClassVar[type[Connection]] = Connection
+    _kind_of_stream: ClassVar[type[Stream]] = Stream
+
     def __init__(
         self,
         *,
@@ -294,7 +329,7 @@ class Carrier:
         self._tls: ssl.SSLContext | None = None
         self._server_name = server_name
         self._pools: dict[Target, _Pool] = {}
-        self._busy: set[_Connection] = set()
+        self._busy: set[Connection] = set()
         self._generation = 0
         self._closed = False
         _carriers.add(self)
@@ -311,7 +346,7 @@ class Carrier:
         slots = pool.slots
         if not slots.acquire_now():
             self._acquire(slots, limits)
-        connection: _Connection | None = None
+        connection: Connection | None = None
         reusable = False
         try:
             connection = pool.take(trusting=request.repeated) or self._open(request.target, limits)
@@ -340,7 +375,7 @@ class Carrier:
         """
         self._check_open()
         connection = self._open(request.target, limits)
-        stream = Stream(connection, self._max_bytes, self._busy)
+        stream = self._kind_of_stream(connection, self._max_bytes, self._busy)
         try:
             stream.begin(request, limits)
         except BaseException as error:
@@ -405,7 +440,7 @@ class Carrier:
             busy = PoolExhausted(f"all {self._max_connections} connections were busy for {limits.pool:g} s")
             raise Broken(busy, sent=False) from error
 
-    def _give_back(self, pool: _Pool, connection: _Connection | None, *, reusable: bool) -> None:
+    def _give_back(self, pool: _Pool, connection: Connection | None, *, reusable: bool) -> None:
         if connection is None:
             return
         self._busy.discard(connection)
@@ -417,7 +452,7 @@ class Carrier:
         if self._closed:  # close() may have looked just before
             pool.drop_idle()
 
-    def _open(self, target: Target, limits: Limits) -> _Connection:
+    def _open(self, target: Target, limits: Limits) -> Connection:
         sock = self._reach(target, limits)
         if speaks_2(sock):
             sock.close()
@@ -445,10 +480,10 @@ class Carrier:
                 raise Broken(TlsError(f"the TLS handshake failed ({_tls_reason(refused)})"), sent=False) from error
             raise Broken(ConnectFailed(f"no connection ({reason(error)})"), sent=False) from error
 
-    def _made(self, sock: socket.socket) -> _Connection:
+    def _made(self, sock: socket.socket) -> Connection:
         """The connection; its other end may be gone before it could be asked for its address."""
         try:
-            return _Connection(sock, generation=self._generation, max_bytes=self._max_bytes)
+            return self._kind_of_connection(sock, generation=self._generation, max_bytes=self._max_bytes)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
@@ -482,7 +517,7 @@ class Carrier:
         self._generation += 1
         self._pools, self._busy = {}, set()
         for connection in inherited:
-            connection.close()
+            connection.abandon()
 
 
 def _places(target: Target, deadline: float) -> list[SocketAddress]:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 from warnings import warn
 
@@ -14,13 +14,13 @@ from consul_access._sync.sending import Sending
 from consul_access._sync.transport import Transport
 from consul_access.errors import InvalidInput
 from consul_access.models.address import Address
-from consul_access.models.instance import ServiceInstance
 from consul_access.models.meta import Entries, ServiceTags
 from consul_access.models.query import Query
 from consul_access.rules.choosing import addresses_of, one_of
 
 if TYPE_CHECKING:
     import os
+    import random
     from collections.abc import Awaitable
 
     from consul_access._sync.resolver import Resolver
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from consul_access.models.catalog import CatalogEntry, HealthEntry
     from consul_access.models.durations import Duration
     from consul_access.models.explanation import Explanation
+    from consul_access.models.instance import ServiceInstance
     from consul_access.models.progress import Progress
     from consul_access.models.snapshot import ServiceSnapshot, ServicesSnapshot
     from consul_access.rules.balancing import Balancer
@@ -42,8 +43,14 @@ class Finding(Sending):
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
-        self._random = random.Random()  # noqa: S311 - it spreads calls, it guards nothing
         self._engine: Engine | None = None
+        self._has_searched = False
+
+    @cached_property
+    def _random(self) -> random.Random:
+        import random  # most look-ups throw no dice
+
+        return random.Random()  # noqa: S311 - it spreads calls, it guards nothing
 
     def search_service(self, name: str, **query: Unpack[Query]) -> list[Address]:
         """The addresses of a service's instances, healthy ones by default.
@@ -56,6 +63,9 @@ class Finding(Sending):
             One `Address` an instance, none when there is no such instance. An instance that has registered no port,
             or no address that can be called, is left out, and the log says so.
         """
+        if not self._has_searched:  # many a program searches once
+            self._has_searched = True
+            return self._transport.send(consul.plain.addresses(name, now=time.time, **query))
         return addresses_of(self.instances(name, **query), name)
 
     def serach_service(self, name: str, **query: Unpack[Query]) -> list[Address]:

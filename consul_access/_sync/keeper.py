@@ -341,9 +341,7 @@ class Keeper:
     def _serve(self, until: float) -> float | None:
         """For the pulse: does what is due by then; when to come again, or None when the worker goes on by itself."""
         turn = self._turn
-        try:
-            turn.acquire(0.0)
-        except TimeoutError:  # the worker has helped itself
+        if not turn.acquire_now():  # the worker has helped itself
             return None
         try:
             due = self._rule.next(until)
@@ -364,7 +362,7 @@ class Keeper:
             events = self._steps(step, deadline)
         except Exception as error:  # noqa: BLE001 - a keeper outlives everything, and says what it was
             events = self._failure(step, error)
-        if not self._over:
+        if events and not self._over:
             self._tell(events)
 
     def _failure(self, step: Step, error: Exception) -> list[KeeperEvent]:
@@ -431,18 +429,17 @@ class Keeper:
         self._tell(events)
 
     def _beats(self) -> list[KeeperEvent]:
-        status, output = self._reported()
+        health = self._health
+        status, output = (CheckStatus.PASSING, "") if health is None else self._reported(health)
         self._at().beat(status, output)
         self._ok()
         return self._rule.succeeded(Step.BEAT, time.monotonic())
 
-    def _reported(self) -> tuple[CheckStatus, str]:
+    def _reported(self, health: Examiner) -> tuple[CheckStatus, str]:
         """What the user's health function says; one that crashes or hangs is a failing check, not a dead keeper."""
-        if self._health is None:
-            return CheckStatus.PASSING, ""
         limit = min(5.0, (beat_interval(self.definition) or 5.0) / 2)
         try:
-            return report_of(self._health.ask(limit))
+            return report_of(health.ask(limit))
         except TimeoutError:
             return CheckStatus.CRITICAL, f"the health function has not answered within {limit:g} s"
         except Exception as error:

@@ -19,7 +19,7 @@ from consul_access._sync.gateway import Gateway, Opened
 from consul_access._sync.keys import KeyReader
 from consul_access.errors import BadAnswer, ClientClosed, Compacted, ConsulAccessError
 from consul_access.etcd import kv, texts
-from consul_access.etcd.watch import LineDecoder, Range, open_watch
+from consul_access.etcd.watch import Range, open_watch
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import KeyWatchState, Then, Watching, WatchLine, is_at_once, reopening_pause
 from consul_access.wire import Broken
@@ -68,7 +68,6 @@ class KeyWatch:
         self._events: deque[KeyEvent] = deque()
         self._behind: set[int] = set()
         self._opened: Opened | None = None
-        self._lines = LineDecoder(gateway.settings.max_answer_bytes)
         self._unconfirmed: set[int] = set()
         self._stop = Flag()
         self._state = KeyWatchState.PENDING
@@ -183,7 +182,6 @@ class KeyWatch:
                 raise
             self._broke(f"{error}")
         else:
-            self._lines = LineDecoder(self._gateway.settings.max_answer_bytes)
             self._token = self._opened.token
             self._unconfirmed = set(range(len(self._ranges)))
             if self._stop.is_set():  # close() came when there was nothing to interrupt
@@ -218,8 +216,7 @@ class KeyWatch:
     def _advance(self, opened: Opened) -> None:
         """Reads on: what comes next, or whether the member is still there when nothing does."""
         try:
-            data = opened.stream.read(time.monotonic() + self._quiet)
-            lines = self._lines.feed(data)
+            lines = opened.read(time.monotonic() + self._quiet)
         except TimeoutError:
             if not self._gateway.is_alive(opened.target, self._quiet / 2):
                 self._lose(opened, "the member says nothing any more", distrust=True)
@@ -236,7 +233,7 @@ class KeyWatch:
         for line in lines:
             if not self._take(opened, line):
                 return
-        if not data:
+        if opened.has_ended:
             self._lose(opened, "the member ended the stream", distrust=True)
 
     def _take(self, opened: Opened, line: WatchLine) -> bool:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 from consul_access._sync.observed import Observed
 from consul_access._sync.transport import Transport
 from consul_access.call import Call
-from consul_access.hooks import Hook
 from consul_access.models.address import Target
 
 if TYPE_CHECKING:
+    from consul_access.hooks import Hook
     from consul_access.settings import ConsulSettings
 
 __all__ = ["Sending"]

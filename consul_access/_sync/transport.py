@@ -8,11 +8,10 @@ of the loop, so that a traceback shows the caller, the method, the sending and t
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from consul_access._pairs.threads import resolve, settled, sleep
 from consul_access._sync.carrier import Carrier
@@ -26,7 +25,6 @@ from consul_access.errors import (
     PoolExhausted,
     TokenUnknown,
 )
-from consul_access.hooks import Exchange, Hook, masked
 from consul_access.models.address import Target
 from consul_access.rules.failover import Failover
 from consul_access.rules.retrying import Failed, Meaning, conclude, pause, refusal, worth_repeating
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from consul_access._sync.bridge import ForeignCarrier
+    from consul_access.hooks import Exchange, Hook
     from consul_access.settings import ConsulSettings
 
 __all__ = ["Transport"]
@@ -65,8 +64,6 @@ class Transport:
     Safe for threads, and after `os.fork`.
     """
 
-    _kind_of_carrier: ClassVar[type[Carrier]] = Carrier
-
     def __init__(
         self,
         settings: ClientSettings,
@@ -77,7 +74,7 @@ class Transport:
         self.settings = settings
         self.given = transport
         self._meaning = meaning
-        self._own = self._kind_of_carrier(
+        self._own = self._kind_of_carrier()(
             max_connections=settings.max_connections,
             max_bytes=settings.max_answer_bytes,
             tls=self._make_tls,
@@ -239,8 +236,7 @@ class Transport:
     def _attempt(self, course: _Course) -> Reply | Failed:
         course.attempts += 1
         begun = course.started if course.attempts == 1 else time.monotonic()
-        order = self._failover.order(begun)
-        target = course.target or (order[0] if course.attempts == 1 else _next(course, order))
+        target = course.target or _next(course, self._failover.order(begun))
         read = self.settings.token.read()
         token = read if is_at_hand(read) else settled(read)
         outcome = self._exchange(course, target, token)
@@ -263,8 +259,7 @@ class Transport:
     def _exchange(self, course: _Course, target: Target, token: str | None) -> Reply | Failed:
         call = course.call
         try:
-            request = self._request(call, target, token)
-            request.arrived = course.arrived
+            request = self._request(course, target, token)
             answer = self._carrier(target).exchange(request, self._limits(course.deadline, call.patience))
             reply = self._reply(course, target, answer)
         except Broken as broken:
@@ -278,7 +273,8 @@ class Transport:
             return reply
         return refusal(call, reply, self._meaning, retry_after_cap=self.settings.retry.retry_after_cap)
 
-    def _request(self, call: Call[Any], target: Target, token: str | None) -> Request:
+    def _request(self, course: _Course, target: Target, token: str | None) -> Request:
+        call = course.call
         has_body = call.body is not None
         wanted = (target, has_body)  # and no token: what is printed of this object must not hold one
         headers = self._headers.get(wanted)
@@ -286,7 +282,8 @@ class Transport:
             headers = RequestHeaders(target, self._pairs(target, token, has_body), token)
             self._remember(wanted, headers)
         repeated = call.repeat is Repeat.READ and self.settings.retry.attempts > 1
-        return Request(call.method, target, self._scoped(call), headers, call.body, repeated)
+        path, arrived = self._scoped(call), course.arrived
+        return Request(call.method, target, path, headers, call.body, repeated, arrived, call.takes_message)
 
     def _remember(self, wanted: tuple[Target, bool], headers: RequestHeaders) -> None:
         if len(self._headers) >= REMEMBERED_HEADERS:  # servers come and go
@@ -327,6 +324,7 @@ class Transport:
             target.text,
             answer.remote_ip,
             course.attempts,
+            answer.message,
         )
 
     def _broken(self, course: _Course, target: Target, broken: Broken) -> Failed:
@@ -375,7 +373,9 @@ class Transport:
         return outcome
 
     def _pause(self, state: RetryCallState) -> float:
-        return pause(self.settings.retry, state.attempt_number, _last(state), random.uniform)
+        from random import uniform
+
+        return pause(self.settings.retry, state.attempt_number, _last(state), uniform)
 
     def _enough(self, course: _Course, state: RetryCallState) -> bool:
         """Whether to stop: the attempts are used up, or the time would be before the next one."""
@@ -383,6 +383,9 @@ class Transport:
         return course.attempts >= allowed or time.monotonic() + state.upcoming_sleep >= course.deadline
 
     # --- whom with, and who is told -----------------------------------------------------------------------
+
+    def _kind_of_carrier(self) -> type[Carrier]:
+        return Carrier
 
     def _carrier(self, target: Target) -> Carrier | ForeignCarrier:
         if self._foreign is not None:
@@ -410,6 +413,8 @@ class Transport:
         return self.settings.ssl_context or ssl_context(self.settings)
 
     def _report(self, course: _Course, target: Target, outcome: Reply | Failed, elapsed: float) -> None:
+        from consul_access.hooks import Exchange, masked  # nobody listens to most programs' first call
+
         call = course.call
         error = outcome.error if isinstance(outcome, Failed) else None
         status = outcome.status if isinstance(outcome, Reply) else outcome.error.status
@@ -479,6 +484,8 @@ class _Course:
 
 def _next(course: _Course, order: Sequence[Target]) -> Target:
     """The server to ask next: as failover has it, but first those that this call has not met in vain."""
+    if not course.failed:
+        return order[0]
     return next((target for target in order if target not in course.failed), order[0])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Key, opened_etcd
+from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Grpc, Key, opened_etcd
 from consul_access.cli.output import ExitCode, Json, print_json, print_line, print_table, say
 from consul_access.errors import ConsulAccessError
 
@@ -40,6 +40,7 @@ def get(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     json: Json = False,
 ) -> None:
     """Prints the value of a key.
@@ -48,7 +49,7 @@ def get(
     """
     if raw and (prefix or json):
         raise typer.BadParameter("--raw prints one value: leave out --prefix and --json")
-    with opened_etcd(endpoints, cacert, cert, key) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc) as client:
         found = client.get_prefix(name) if prefix else _only(client.get(name))
     if json:
         print_json([_record(one) for one in found])
@@ -75,6 +76,7 @@ def put(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     json: Json = False,
 ) -> None:
     """Writes a key, and prints the revision that it now has.
@@ -82,7 +84,7 @@ def put(
     Keys of Kubernetes are refused.
     """
     data = sys.stdin.buffer.read() if value is None else value
-    with opened_etcd(endpoints, cacert, cert, key) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc) as client:
         revision = client.put(name, data)
     if json:
         print_json({"revision": revision})
@@ -100,10 +102,11 @@ def ls(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     json: Json = False,
 ) -> None:
     """Lists keys."""
-    with opened_etcd(endpoints, cacert, cert, key) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc) as client:
         found = client.get_prefix(name, keys_only=True)
     if json:
         print_json([_metadata(one) for one in found])
@@ -121,6 +124,7 @@ def watch(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     json: Json = False,
 ) -> None:
     """Prints what happens to a key, until Ctrl-C.
@@ -128,7 +132,7 @@ def watch(
     A line for each change: + was created, ~ was written, - is gone, and * when etcd no longer had what happened
     meanwhile, followed by all that there is. With --json it is a JSON document in each line.
     """
-    with opened_etcd(endpoints, cacert, cert, key) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc) as client:
         client.get(name, serializable=True)  # says at once what the watch would patiently wait for
         for event in client.watch_prefix(name) if prefix else client.watch_key(name):
             if json:
@@ -140,14 +144,20 @@ def watch(
 
 @etcd.command()
 def status(
-    *, endpoints: Endpoints = None, cacert: CaCert = None, cert: Cert = None, key: Key = None, json: Json = False
+    *,
+    endpoints: Endpoints = None,
+    cacert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
+    grpc: Grpc = False,
+    json: Json = False,
 ) -> None:
     """Tells how each member is.
 
     The exit code is 3 when one of them does not answer.
     """
     found: list[tuple[Target, Status | ConsulAccessError]] = []
-    with opened_etcd(endpoints, cacert, cert, key) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc) as client:
         for member in client.endpoints:
             try:
                 found.append((member, client.status(target=member)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Key, KubernetesPrefix, opened_etcd
+from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Grpc, Key, KubernetesPrefix, opened_etcd
 from consul_access.cli.output import Json, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def services(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     kubernetes_prefix: KubernetesPrefix = "/registry",
     json: Json = False,
 ) -> None:
     """Lists the Services of a namespace."""
-    with opened_etcd(endpoints, cacert, cert, key, kubernetes_prefix=kubernetes_prefix) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc, kubernetes_prefix=kubernetes_prefix) as client:
         found = client.kubernetes.services(None if everywhere else namespace)
     if found.rejected:
         say(f"{found.rejected} objects cannot be read and are left out")
@@ -60,6 +61,7 @@ def instances(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     kubernetes_prefix: KubernetesPrefix = "/registry",
     json: Json = False,
 ) -> None:
@@ -67,7 +69,7 @@ def instances(
 
     Those that Kubernetes sends calls to, unless --readiness says otherwise.
     """
-    with opened_etcd(endpoints, cacert, cert, key, kubernetes_prefix=kubernetes_prefix) as client:
+    with opened_etcd(endpoints, cacert, cert, key, grpc=grpc, kubernetes_prefix=kubernetes_prefix) as client:
         found = client.kubernetes.instances(namespace, name, readiness=readiness)
     if not found:
         say(f"no {readiness} instance of {namespace}/{name}")

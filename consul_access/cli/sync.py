@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consul_access.cli.connection import Datacenter, HttpAddr, TokenFile, opened
-from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Key, KubernetesPrefix, opened_etcd
+from consul_access.cli.etcd_connection import CaCert, Cert, Endpoints, Grpc, Key, KubernetesPrefix, opened_etcd
 from consul_access.cli.output import Json, print_json, print_line, say, say_what_is_logged
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def sync(
     cacert: CaCert = None,
     cert: Cert = None,
     key: Key = None,
+    grpc: Grpc = False,
     kubernetes_prefix: KubernetesPrefix = "/registry",
     http_addr: HttpAddr = None,
     token_file: TokenFile = None,
@@ -71,7 +72,7 @@ def sync(
     from consul_access import CatalogSync
 
     with (
-        opened_etcd(endpoints, cacert, cert, key, kubernetes_prefix=kubernetes_prefix) as source,
+        opened_etcd(endpoints, cacert, cert, key, grpc=grpc, kubernetes_prefix=kubernetes_prefix) as source,
         opened(http_addr, token_file, datacenter) as target,
     ):
         syncing = CatalogSync(

@@ -25,11 +25,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import httpx
 
 from consul_access.errors import InvalidSettings
+from consul_access.etcd.messages import METHODS, STATUSES, Method, documents
 
 __all__ = ["Etcd3Transport", "install"]
 
@@ -145,44 +146,6 @@ def _own(name: str) -> bytes:
 # --- carrying with it ---------------------------------------------------------------------------------------
 
 
-class _Method(NamedTuple):
-    """A method of etcd's API.
-
-    Args:
-        service: where it is.
-        name: its name.
-        message: what its messages' names begin with.
-        many: it is a stream in both directions.
-    """
-
-    service: str
-    name: str
-    message: str
-    many: bool = False
-
-
-_METHODS: Final = {
-    "/v3/kv/range": _Method("KV", "Range", "Range"),
-    "/v3/kv/put": _Method("KV", "Put", "Put"),
-    "/v3/kv/deleterange": _Method("KV", "DeleteRange", "DeleteRange"),
-    "/v3/kv/txn": _Method("KV", "Txn", "Txn"),
-    "/v3/kv/compaction": _Method("KV", "Compact", "Compaction"),
-    "/v3/lease/grant": _Method("Lease", "LeaseGrant", "LeaseGrant"),
-    "/v3/lease/revoke": _Method("Lease", "LeaseRevoke", "LeaseRevoke"),
-    "/v3/lease/timetolive": _Method("Lease", "LeaseTimeToLive", "LeaseTimeToLive"),
-    "/v3/lease/leases": _Method("Lease", "LeaseLeases", "LeaseLeases"),
-    "/v3/lease/keepalive": _Method("Lease", "LeaseKeepAlive", "LeaseKeepAlive", many=True),
-    "/v3/auth/authenticate": _Method("Auth", "Authenticate", "Authenticate"),
-    "/v3/cluster/member/list": _Method("Cluster", "MemberList", "MemberList"),
-    "/v3/maintenance/status": _Method("Maintenance", "Status", "Status"),
-    "/v3/maintenance/alarm": _Method("Maintenance", "Alarm", "Alarm"),
-    "/v3/maintenance/defragment": _Method("Maintenance", "Defragment", "Defragment"),
-    "/v3/maintenance/hash": _Method("Maintenance", "Hash", "Hash"),
-    "/v3/watch": _Method("Watch", "Watch", "Watch", many=True),
-}
-"""What the gateway's paths stand for (etcd-io/etcd:api/etcdserverpb/rpc.proto, the `google.api.http` options)."""
-_STATUSES: Final = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503, 16: 401}
-"""HTTP's words for gRPC's codes, as the gateway says them; 500 for all others."""
 _UNAVAILABLE, _DEADLINE, _CANCELLED = 14, 4, 1
 _NOT_CONNECTED: Final = ("failed to connect", "connection refused", "no route", "dns resolution", "name resolution")
 _TLS: Final = ("ssl", "handshake", "certificate")
@@ -222,11 +185,11 @@ class Etcd3Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request of the gateway over gRPC, and answers as the gateway does."""
-        method = _METHODS.get(request.url.path)
+        method = METHODS.get(request.url.path)
         if method is None:
             return _refusal(12, f"{request.url.path} is not carried over gRPC")
         try:
-            sent = [self._message(method, body) for body in _documents(request.read().decode())]
+            sent = [self._message(method, body) for body in documents(request.read())]
         except (ValueError, self._json.ParseError) as error:
             return _refusal(3, str(error))
         try:
@@ -236,20 +199,20 @@ class Etcd3Transport(httpx.BaseTransport):
         except ValueError as error:  # the channel is closed
             raise httpx.ConnectError(str(error)) from error
 
-    def _message(self, method: _Method, body: dict[str, Any]) -> object:
+    def _message(self, method: Method, body: dict[str, Any]) -> object:
         kind = getattr(self._messages, f"{method.message}Request")
         return self._json.ParseDict(body, kind(), ignore_unknown_fields=True)
 
-    def _send(self, method: _Method, sent: list[Any], request: httpx.Request) -> httpx.Response:
+    def _send(self, method: Method, sent: list[Any], request: httpx.Request) -> httpx.Response:
         answer = getattr(self._messages, f"{method.message}Response")
         make = self._channel.stream_stream if method.many else self._channel.unary_unary
         call = make(
-            f"/etcdserverpb.{method.service}/{method.name}",
+            method.path,
             request_serializer=type(sent[0]).SerializeToString,
             response_deserializer=answer.FromString,
         )
         pairs = self._pairs(request)
-        if method.name == "Watch":
+        if method.goes_on:
             stream = call(iter(sent), metadata=pairs)
             return httpx.Response(200, stream=_Watch(self, stream, pairs))
         timeout = request.extensions.get("timeout", {}).get("read")
@@ -361,14 +324,5 @@ class _Watch(httpx.SyncByteStream):
         self._stream.cancel()
 
 
-def _documents(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON documents of a body: a watch may have several."""
-    decoder = json.JSONDecoder()
-    position = 0
-    while position < len(text):
-        found, position = decoder.raw_decode(text, position)
-        yield found
-
-
 def _refusal(code: int, text: str) -> httpx.Response:
-    return httpx.Response(_STATUSES.get(code, 500), json={"code": code, "message": text})
+    return httpx.Response(STATUSES.get(code, 500), json={"code": code, "message": text})

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from consul_access.consul import agent as agent
     from consul_access.consul import catalog as catalog
     from consul_access.consul import health as health
+    from consul_access.consul import plain as plain
     from consul_access.consul import status as status
     from consul_access.consul import txn as txn
 
-__all__ = ["acl", "agent", "catalog", "health", "status", "txn"]
+__all__ = ["acl", "agent", "catalog", "health", "plain", "status", "txn"]
 
 
 def __getattr__(name: str) -> ModuleType:

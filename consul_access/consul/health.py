@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from consul_access.call import Call, Reply, path
+from consul_access.consul.asking import service_call
 from consul_access.decoding import decode_list
 from consul_access.errors import InvalidInput
-from consul_access.models.durations import seconds
 from consul_access.models.instance import AllPassing, ServiceInstance, Standing
 from consul_access.models.meta import Entries
 from consul_access.models.query import Query, policy_of, render
@@ -111,16 +111,7 @@ _PATHS = {"health.checks": "checks", "health.node": "node", "health.state": "sta
 
 
 def _service(name: str, query: Query, policy: HealthPolicy, kind: type[T]) -> Call[Entries[T]]:
-    written = render(query, scope="health", policy=asked_of_agent(policy))
-    return Call(
-        name="health.service",
-        method="GET",
-        path=path("v1", "health", "service", name),
-        read=_reader(kind, policy),
-        query=written.pairs,
-        subject=name,
-        patience=written.patience,
-    )
+    return service_call(name, query, policy, _reader(kind, policy))
 
 
 def _reader(kind: type[T], policy: HealthPolicy) -> Callable[[Reply], Entries[T]]:
@@ -146,6 +137,7 @@ def _heard_of(
 ) -> Call[Entries[HealthEntry]]:
     """Without the instances whose last heartbeat is too old, by the clock at the moment the answer is read."""
     from consul_access.models.catalog import HealthEntry
+    from consul_access.models.durations import seconds
     from consul_access.rules.heartbeats import is_too_old
 
     if now is None:

@@ -93,6 +93,7 @@ def gateway_call(
         read=partial(read_object, read),
         repeat=repeat,
         subject=subject,
+        takes_message=True,
     )
 
 
@@ -102,7 +103,7 @@ def read_object(read: Callable[[dict[str, Any]], T], reply: Reply) -> T:
     Raises:
         BadAnswer: it is none, or something in it cannot be what it should be.
     """
-    found = read_json(reply)
+    found = read_json(reply) if reply.message is None else reply.message
     if not isinstance(found, dict):
         raise BadAnswer("the answer is no JSON object", status=reply.status, excerpt=reply.excerpt())
     try:
@@ -120,9 +121,11 @@ def revision_of(answer: Mapping[str, Any]) -> int:
     return int(answer.get("header", {}).get("revision", 0))
 
 
-def key_value(pair: Mapping[str, Any]) -> KeyValue:
-    """A key and its value."""
-    get = pair.get
+def key_value(pair: Mapping[str, Any] | KeyValue) -> KeyValue:
+    """A key and its value, which gRPC gives as such."""
+    if type(pair) is KeyValue:
+        return pair
+    get = pair.get  # type: ignore[union-attr]
     try:
         key = a2b_base64(get("key", ""), strict_mode=True)
         value = a2b_base64(get("value", ""), strict_mode=True)

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from pydantic_core import from_json
 
 from consul_access.errors import BadValue, EncryptedValue, InvalidInput
+from consul_access.etcd.protobuf import BYTES, VARINT, field_at, signed
 from consul_access.models.keys import KeyValue
 
 __all__ = [
@@ -152,8 +153,7 @@ class _Field(NamedTuple):
 
 _Schema: TypeAlias = Mapping[int, _Field]
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIRE: Final = {"int": _VARINT, "bool": _VARINT}
+_WIRE: Final = {"int": VARINT, "bool": VARINT}
 """How a field's kind is written; all others are bytes."""
 
 
@@ -164,13 +164,11 @@ def _message(data: memoryview, schema: _Schema, depth: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     position = 0
     while position < len(data):
-        key, position = _varint(data, position)
-        number, wire = key >> 3, key & 7
-        value, position = _value(data, position, wire)
+        number, wire, value, position = field_at(data, position)
         field = schema.get(number)
         if field is None:
             continue
-        if wire != _WIRE.get(field.kind, _BYTES):
+        if wire != _WIRE.get(field.kind, BYTES):
             raise BadValue(f"the field {field.name!r} has the wire type {wire}")
         _add(found, field, _read(field, value, depth))
     return found
@@ -185,45 +183,12 @@ def _add(found: dict[str, Any], field: _Field, value: Any) -> None:
         found[field.name] = value
 
 
-def _value(data: memoryview, position: int, wire: int) -> tuple[int | memoryview, int]:
-    """What comes next, and where it ends."""
-    if wire == _VARINT:
-        return _varint(data, position)
-    if wire == _BYTES:
-        length, position = _varint(data, position)
-    elif wire == _FIXED64:
-        length = 8
-    elif wire == _FIXED32:
-        length = 4
-    else:
-        raise BadValue(f"there is no wire type {wire}")
-    end = position + length
-    if end > len(data):
-        raise BadValue(f"the value is cut off: {length} bytes at {position} of {len(data)}")
-    return data[position:end], end
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    result = shift = 0
-    size = len(data)
-    while position < size:
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result & 0xFFFFFFFFFFFFFFFF, position
-        shift += 7
-        if shift > 63:
-            raise BadValue("a number is longer than 10 bytes")
-    raise BadValue("the value is cut off in the middle of a number")
-
-
 def _read(field: _Field, value: Any, depth: int) -> Any:
     """A field's value as JSON has it."""
     if field.kind == "text":
         return _text(value, field.name)
     if field.kind == "int":
-        return value - (1 << 64) if value >= 1 << 63 else value
+        return signed(value)
     if field.kind == "bool":
         return bool(value)
     if field.kind == "message":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from consul_access.errors import InvalidSettings
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-__all__ = ["EtcdSettings"]
+__all__ = ["GATEWAY", "GRPC", "EtcdSettings"]
 
 DEFAULT_PORT: Final = 2379
 DEFAULT_TTL: Final = 15
 SHORTEST_TTL: Final = 2
 """etcd raises what is less."""
+GATEWAY: Final = "gateway"
+GRPC: Final = "grpc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,7 @@ class EtcdSettings(ClientSettings):
         ttl: whole seconds after which an instance that is not heard of is gone.
         codec: the format of keys and values: `native`, `go_naming` or `kratos`.
         also_write: further formats that registrations are written in, each with its prefix.
+        protocol: `gateway`, etcd's JSON over HTTP/1.1, or `grpc`.
     """
 
     targets: tuple[Target, ...] = (Target(Address("127.0.0.1", DEFAULT_PORT)),)
@@ -79,6 +83,7 @@ class EtcdSettings(ClientSettings):
     ttl: int = DEFAULT_TTL
     codec: str = "native"
     also_write: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = GATEWAY
 
     @classmethod
     def load(
@@ -106,6 +111,7 @@ class EtcdSettings(ClientSettings):
         ttl: int = DEFAULT_TTL,
         codec: str = "native",
         also_write: Mapping[str, str] | None = None,
+        protocol: str = GATEWAY,
         environ: Mapping[str, str] | None = None,
     ) -> EtcdSettings:
         """Settings from arguments, what is not given from the environment, and what is not there either by default.
@@ -154,6 +160,7 @@ class EtcdSettings(ClientSettings):
             ttl=_ttl(ttl),
             codec=codec,
             also_write=_others(also_write or {}, _registry_prefix(prefix, codec)),
+            protocol=_protocol(protocol),
         )
 
 
@@ -251,3 +258,11 @@ def _ttl(ttl: int) -> int:
     if isinstance(ttl, bool) or not isinstance(ttl, int) or not SHORTEST_TTL <= ttl <= LONGEST:
         raise InvalidSettings(f"ttl={ttl!r} is no time to live: write whole seconds, {SHORTEST_TTL} or more")
     return ttl
+
+
+def _protocol(protocol: str) -> str:
+    if protocol not in {GATEWAY, GRPC}:
+        raise InvalidSettings(f"protocol={protocol!r} is not spoken here: write {GATEWAY!r} or {GRPC!r}")
+    if protocol == GRPC and find_spec("hpack") is None:
+        raise InvalidSettings("protocol='grpc' needs what is not installed: pip install 'consul-access[http2]'")
+    return protocol

@@ -50,13 +50,16 @@ ADVICE: Final[dict[type[ConsulAccessError], str]] = {
 
 _COMMON_NAME = (
     "The gateway cannot log in by a certificate's CommonName: use a client certificate without one, and user= and "
-    "password=; or connect over gRPC, with consul_access.compat.etcd3.Etcd3Transport."
+    "password=; or connect over gRPC, with protocol='grpc'."
 )
 _BACKEND_TLS = (
     "The gateway calls its own server with the server's certificate, which is refused there: issue it for "
     "clientAuth as well as serverAuth, or (from 3.5 on) give etcd --client-cert-file and --client-key-file."
 )
-_GATEWAY_OFF = "Start etcd with --enable-grpc-gateway=true, or ask another port: this one serves no /v3."
+_GATEWAY_OFF = (
+    "Start etcd with --enable-grpc-gateway=true, ask another port (this one serves no /v3), or connect over gRPC, with "
+    "protocol='grpc'."
+)
 _HOST_REFUSED = "Start etcd with --host-whitelist naming this host, or connect by a name that it names."
 
 

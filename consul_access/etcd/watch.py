@@ -8,18 +8,26 @@ https://etcd.io/docs/v3.5/learning/api/#watch-api
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pydantic_core import from_json
 
 from consul_access.call import Call, Reply
-from consul_access.errors import AnswerTooLarge, BadAnswer
+from consul_access.errors import AnswerTooLarge, BadAnswer, BadValue
 from consul_access.etcd.coding import MALFORMED, gateway_body, key_value, revision_of
+from consul_access.etcd.messages import METHODS, TOLD, decode, messages_of
 from consul_access.etcd.texts import fault_of
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import WatchLine
 
-__all__ = ["LineDecoder", "Range", "open_watch"]
+__all__ = ["Decoder", "LineDecoder", "MessageDecoder", "Range", "open_watch"]
+
+
+_PATH: Final = "/v3/watch"
+
+
+_OF_EVENTS: Final = frozenset({"header", "watch_id", "events"})
+"""What a line that tells of events has; most do nothing else."""
 
 
 class Range(NamedTuple):
@@ -38,7 +46,7 @@ def open_watch(ranges: Sequence[tuple[Range, int]], *, previous: bool = False) -
     """
     body = b"".join(gateway_body(_create(wanted, start, previous)) for wanted, start in ranges)
     subject = ", ".join(wanted.key.decode("utf-8", "backslashreplace") for wanted, _ in ranges)
-    return Call(name="watch", method="POST", path="/v3/watch", body=body, read=_no_result, subject=subject)
+    return Call(name="watch", method="POST", path=_PATH, body=body, read=_no_result, subject=subject)
 
 
 def _create(wanted: Range, start: int, previous: bool) -> dict[str, Any]:
@@ -89,6 +97,40 @@ class LineDecoder:
         return [_line(line) for line in lines if line.strip()]
 
 
+class MessageDecoder:
+    """Makes the same of gRPC's messages.
+
+    Args:
+        limit: how many bytes a message may have.
+    """
+
+    __slots__ = ("_limit", "_rest")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[WatchLine]:
+        """What the messages tell that are complete with these bytes.
+
+        Raises:
+            AnswerTooLarge: a message exceeds its limit.
+            BadAnswer: a message is not what a watch is answered with.
+        """
+        found, self._rest = messages_of(self._rest + data, self._limit)
+        return [_line(bytes(message)) if kind == TOLD else _message(message) for kind, message in found]
+
+
+Decoder: TypeAlias = LineDecoder | MessageDecoder
+
+
+def _message(data: memoryview) -> WatchLine:
+    try:
+        return _result(decode(METHODS[_PATH].answer, data))
+    except (BadValue, *MALFORMED) as error:
+        raise BadAnswer(f"a message of the watch cannot be read ({error})") from error
+
+
 def _line(text: bytes) -> WatchLine:
     try:
         found = from_json(text)
@@ -102,6 +144,9 @@ def _line(text: bytes) -> WatchLine:
 
 def _result(answer: dict[str, Any]) -> WatchLine:
     get = answer.get
+    events = tuple(map(_event, get("events", ())))
+    if answer.keys() <= _OF_EVENTS:
+        return WatchLine(revision_of(answer), int(get("watch_id", 0)), events=events)
     return WatchLine(
         revision_of(answer),
         int(get("watch_id", 0)),
@@ -110,7 +155,7 @@ def _result(answer: dict[str, Any]) -> WatchLine:
         int(get("compact_revision", 0)),
         str(get("cancel_reason", "")),
         bool(get("fragment", False)),
-        tuple(map(_event, get("events", ()))),
+        events,
     )
 
 

@@ -13,10 +13,8 @@ from pydantic.alias_generators import to_pascal
 from consul_access.errors import InvalidInput
 from consul_access.models.address import Address
 from consul_access.models.effective import (
-    Host,
     KubernetesMarks,
     NamedPort,
-    Port,
     callable_address,
     effective_host,
     effective_port,
@@ -25,6 +23,7 @@ from consul_access.models.effective import (
 )
 from consul_access.models.instance import PortEntry, ServiceInstance, Standing, check_status, standing_of
 from consul_access.models.nullable import NullAs
+from consul_access.models.places import Host, Port
 from consul_access.models.status import CheckStatus
 
 __all__ = ["AgentInfo", "AgentService", "CatalogEntry", "Check", "HealthEntry", "Node", "Service", "Weights"]

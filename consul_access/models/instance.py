@@ -16,8 +16,6 @@ from pydantic_core import ArgsKwargs, CoreConfig, CoreSchema, SchemaValidator, c
 
 from consul_access.models.address import Address
 from consul_access.models.effective import (
-    HOST,
-    PORT,
     KubernetesMarks,
     NamedPort,
     callable_address,
@@ -27,6 +25,7 @@ from consul_access.models.effective import (
     port_named,
 )
 from consul_access.models.nullable import null_as
+from consul_access.models.places import HOST, PORT
 from consul_access.models.status import CheckStatus, aggregate
 
 if TYPE_CHECKING:

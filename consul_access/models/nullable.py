@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic_core import CoreSchema, core_schema
@@ -23,7 +22,6 @@ def null_as(schema: CoreSchema, empty: Callable[[], object]) -> CoreSchema:
     return core_schema.union_schema([schema, null], mode="left_to_right")
 
 
-@dataclass(frozen=True, slots=True)
 class NullAs:
     """Marks a field whose `null` means an empty value.
 
@@ -31,7 +29,10 @@ class NullAs:
         empty: makes the empty value.
     """
 
-    empty: Callable[[], object]
+    __slots__ = ("_empty",)
+
+    def __init__(self, empty: Callable[[], object]) -> None:
+        self._empty = empty
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return null_as(handler(source), self.empty)
+        return null_as(handler(source), self._empty)

@@ -7,15 +7,16 @@ blocking queries, consistency and agent caching there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import Final, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict, cast
 
 from consul_access.errors import InvalidInput
-from consul_access.models.durations import Duration, go_duration, seconds
-from consul_access.models.filters import F, Filter, Meta, Scope
 from consul_access.models.status import HealthPolicy, health_policy
+
+if TYPE_CHECKING:
+    from consul_access.models.durations import Duration
+    from consul_access.models.filters import Filter, Meta, Scope
 
 __all__ = ["Query", "RegistryQuery", "Rendered", "render"]
 
@@ -64,8 +65,7 @@ class Query(RegistryQuery, total=False):
     """Consul Enterprise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A query, written.
 
     Args:
@@ -181,7 +181,14 @@ def _consistency(query: Query) -> list[tuple[str, str | None]]:
     return [(flag, None) for flag in (*flags, *(["cached"] if cached else []))]
 
 
+_FILTERING: Final = frozenset({"filter", "meta", "node_meta"})
+
+
 def _filter(query: Query, scope: Scope, policy: HealthPolicy) -> str:
+    if policy is not HealthPolicy.PASSING_OR_WARNING and not _FILTERING.intersection(query):
+        return ""
+    from consul_access.models.filters import F, Filter  # a first look-up must stay light
+
     parts = _fields("meta", F.service.meta, query, scope)
     if scope == "health":
         # From 1.10 on an agent answers whoever asks again from a view that takes `node-meta` for "contains", and fails
@@ -204,6 +211,8 @@ def _fields(option: Literal["meta", "node_meta"], field: Meta, query: Query, sco
 def _waiting(query: Query) -> Rendered:
     if "index" not in query and "wait" not in query:
         return _NOTHING
+    from consul_access.models.durations import go_duration, seconds  # as above
+
     index = cast("object", query.get("index", 0))
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < 2**64:
         raise InvalidInput(f"index={index!r} is none that a registry gives: pass entries.meta.index, or 0 for at once")

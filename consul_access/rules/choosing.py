@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from consul_access.errors import NoInstances
 from consul_access.models.address import Address
-from consul_access.models.instance import ServiceInstance
 
 if TYPE_CHECKING:
+    from consul_access.models.instance import ServiceInstance
     from consul_access.rules.balancing import Balancer
     from consul_access.rules.balancing.protocol import Dice
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from consul_access.models.instance import Standing
+from typing import TYPE_CHECKING
+
 from consul_access.models.status import CheckStatus, HealthPolicy
+
+if TYPE_CHECKING:
+    from consul_access.models.instance import Standing
 
 __all__ = ["admits", "asked_of_agent"]
 

@@ -97,7 +97,8 @@ def _while_it_lasts(
 
     @wraps(method)
     def guarded(self: Keeping, /, *args: P.args, **kwargs: P.kwargs) -> list[KeeperEvent]:
-        if self.state in (KeeperState.DRAINING, KeeperState.STOPPED):
+        state = self.state
+        if state is KeeperState.DRAINING or state is KeeperState.STOPPED:
             return []
         return method(self, *args, **kwargs)
 

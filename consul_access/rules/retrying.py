@@ -6,8 +6,7 @@ No clock and no randomness in here: time left and a `uniform(low, high)` are pas
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from consul_access.call import Call, Repeat, Reply
 from consul_access.errors import BadAnswer, ConsulAccessError, OutcomeUnknown, UnexpectedRedirect
@@ -16,8 +15,7 @@ from consul_access.settings import RetryPolicy
 __all__ = ["Failed", "Meaning", "conclude", "pause", "refusal", "worth_repeating"]
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):
     """What a refusing answer says.
 
     Args:
@@ -33,8 +31,7 @@ class Meaning:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """One attempt that brought no usable answer.
 
     Args:

@@ -352,17 +352,17 @@ class RegistryContract:
             async with teller.client() as access:
                 told: list[Any] = []
                 with pytest.raises(NotReady, match="'orders' not ready"):
-                    await access.wait_for("orders", timeout=0.5, on_progress=told.append)
+                    await access.wait_for("orders", timeout=1, on_progress=told.append)
                 assert str(told[-1].kind) == "unknown_service"
                 await access.register_service("orders", "10.0.0.5", 8080, **teller.registration)
                 found = await access.wait_for("orders", timeout=10)
                 assert [one.address for one in found] == [("10.0.0.5", 8080)]
                 with pytest.raises(NotReady) as failure:
-                    await access.wait_for("orders", at_least=2, timeout=0.5)
+                    await access.wait_for("orders", at_least=2, timeout=1)
                 (progress,) = failure.value.progress
                 assert (str(progress.kind), progress.found, progress.wanted) == ("too_few", 1, 2)
                 with pytest.raises(NotReady, match="nothing fits"):
-                    await access.wait_for("orders", tags=["blue"], timeout=0.5)
+                    await access.wait_for("orders", tags=["blue"], timeout=1)
                 with pytest.raises(InvalidInput):
                     await access.wait_for("orders", at_least=0)
 

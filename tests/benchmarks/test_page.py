@@ -133,7 +133,7 @@ def test_everybody_is_first_in_turn():
 def test_a_session_counts_its_rounds():
     assert list(Session(quick=False).rounds(3)) == [0, 1, 2]
     assert list(Session(quick=False, rounds=2).rounds(9)) == [0, 1]
-    assert list(Session(quick=True, rounds=7).rounds(9, 2)) == [0, 1]
+    assert list(Session(quick=True, rounds=7).rounds(9)) == [0]
 
 
 def test_there_is_one_round_at_least_and_none_after_the_limit():
@@ -175,10 +175,14 @@ def test_results_that_cannot_be_compared_end_with_code_2(folder, tmp_path, capsy
     assert "cannot be compared" in capsys.readouterr().err
 
 
-def test_options_reach_the_session():
-    session = command._session(command._parser().parse_args(["--quick", "--rounds", "5", "--limit", "0"]))
-    assert list(session.rounds(9, 3)) == [0]
-    assert session.amount(100, 10) == 10
+@pytest.mark.parametrize(
+    ("options", "rounds", "amount"),
+    [(["--rounds", "5"], 5, 100), (["--rounds", "5", "--limit", "0"], 1, 100), (["--quick"], 1, 10)],
+)
+def test_options_reach_the_session(options, rounds, amount):
+    session = command._session(command._parser().parse_args(options))
+    assert len(list(session.rounds(9))) == rounds
+    assert session.amount(100, 10) == amount
 
 
 def test_a_case_that_does_not_exist_is_refused(folder):

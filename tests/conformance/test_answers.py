@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from consul_access.consul.plain import plain_addresses
 from consul_access.consul.texts import meaning
 from consul_access.errors import FilterError
 from tests.conformance.conftest import since
@@ -52,6 +53,15 @@ class TestUnknownThings:
         status, headers, body = consul.exchange("GET", "/v1/agent/health/service/name/x?format=text")
         assert (status, headers["X-Consul-Reason"]) == (404, "ServiceName x Not Found")
         assert body == b"ServiceName x Not Found"
+
+
+class TestInstances:
+    def test_are_plain_to_read(self, consul):
+        for number, more in enumerate(({}, {"Address": "2001:db8::1", "Tags": ["a"], "Meta": {"b": "é"}})):
+            body = {"Name": "web", "ID": f"web-{number}", "Address": "10.0.0.5", "Port": 80} | more
+            assert consul.request("PUT", "/v1/agent/service/register", body)[0] == 200
+        _, _, found = consul.exchange("GET", "/v1/health/service/web?passing=1")
+        assert plain_addresses(found) == [("10.0.0.5", 80), ("2001:db8::1", 80)]
 
 
 class TestHeaders:

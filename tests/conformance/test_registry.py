@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,8 +20,9 @@ def on_consul(url: str, **kwargs: object) -> Backend:
     return Backend(lambda: ConsulAccess(url=url), lambda: AsyncConsulAccess(url=url), **kwargs)
 
 
-def on_etcd(address: str, **kwargs: object) -> Backend:
-    return Backend(lambda: EtcdRegistry(endpoints=address), lambda: AsyncEtcdRegistry(endpoints=address), **kwargs)
+def on_etcd(address: str, protocol: str = "gateway", **kwargs: object) -> Backend:
+    how = {"endpoints": address, "protocol": protocol}
+    return Backend(lambda: EtcdRegistry(**how), lambda: AsyncEtcdRegistry(**how), **kwargs)
 
 
 class TestMemory(RegistryContract):
@@ -52,6 +53,15 @@ class TestEtcd(RegistryContract):
         server: EtcdServer = request.getfixturevalue("etcd_servers")(request.param)
         server.clear()
         yield on_etcd(server.address, forget=server.clear)
+        server.clear()
+
+
+class TestEtcdOverGrpc(RegistryContract):
+    @pytest.fixture
+    def backend(self, etcd_servers: Callable[[str], EtcdServer]) -> Iterator[Backend]:
+        server = etcd_servers(NEWER)
+        server.clear()
+        yield on_etcd(server.address, "grpc", forget=server.clear)
         server.clear()
 
 

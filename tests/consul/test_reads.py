@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consul_access.call import Call, Headers, Repeat, Reply
-from consul_access.consul import catalog, health, status
+from consul_access.consul import catalog, health, plain, status
 from consul_access.errors import BadAnswer, ConsulAccessError, InvalidInput
 from consul_access.models.address import Address, Target
 from consul_access.models.filters import F
@@ -27,6 +27,7 @@ READS: dict[str, Callable[[], Call[Any]]] = {
     "health.instances by service checks": lambda: health.instances("web", policy="service_checks_only"),
     "health.service": lambda: health.service("web"),
     "health.service by service checks": lambda: health.service("web", policy="service_checks_only"),
+    "plain.addresses": lambda: plain.addresses("web"),
     "health.checks": lambda: health.checks("web"),
     "health.node": lambda: health.node("n1"),
     "health.state": lambda: health.state("any"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import jsonschema
 import pytest
 
 from tests.support.manifests import DEPLOY, HELM, documents, merged, schema_of, values_problems
@@ -34,6 +33,8 @@ def volumes():
 
 @pytest.mark.parametrize("chart", ["consul", "csi-driver-nfs", "nfs-subdir-external-provisioner"])
 def test_the_schemas_are_schemas(chart):
+    import jsonschema  # takes its time
+
     jsonschema.Draft202012Validator.check_schema(schema_of(chart))
 
 

@@ -33,6 +33,7 @@ from consul_access import (
 )
 from consul_access._live import carrying
 from consul_access.consul import texts
+from tests.support.many import all_told
 from tests.support.registry import entry
 from tests.support.scripted2 import BlockingRegistry2, Server2, frame
 
@@ -97,7 +98,7 @@ class TestManyShareAConnection:
             with BlockingRegistry2(certificate, *(entry(1, name) for name in names), at_once=at_once) as registry:
                 async with AsyncConsulAccess(settings=settings(registry)) as access:
                     watch = aiter(access.watch(names))
-                    assert {(await anext(watch)).service for _ in names} == set(names)
+                    await all_told(watch, names)
                     while len(blocked(registry)) < len(names):
                         await anyio.sleep(0.01)
                     # One more is made while a slow machine has a question wait for too long.
@@ -118,7 +119,7 @@ class TestManyShareAConnection:
             with BlockingRegistry2(certificate, *(entry(1, name) for name in names)) as registry:
                 async with AsyncConsulAccess(settings=settings(registry)) as access:
                     watch = aiter(access.watch(names))
-                    assert {(await anext(watch)).service for _ in names} == set(names)
+                    await all_told(watch, names)
                     while len(blocked(registry)) < len(names):
                         await anyio.sleep(0.01)
                     before = len(registry.requests)
@@ -244,7 +245,7 @@ class TestWhereHttp2IsNotSpoken:
             with BlockingRegistry2(certificate, *entries, protocols=("http/1.1",)) as registry:
                 async with AsyncConsulAccess(settings=settings(registry, watch_connections=8)) as access:
                     watch = aiter(access.watch(names))
-                    assert {(await anext(watch)).service for _ in names} == set(names)
+                    await all_told(watch, names)
                     assert len(registry.live) <= 8
                     assert access._engine._hub._shared
 

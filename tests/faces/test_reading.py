@@ -186,11 +186,14 @@ def test_the_mistakes_an_agent_would_swallow_are_refused_here(face, scripted):
 
 
 def test_a_wrong_filter_is_named_and_not_repeated(face, consul):
-    exchanges = []
+    refusals = []
+
+    def count(exchange):
+        refusals.extend([exchange] if isinstance(exchange.error, FilterError) else [])
 
     async def story():
         async with face.access(url=consul.url) as access:
-            access.on_exchange(exchanges.append)
+            access.on_exchange(count)
             for wrong in ("Service.Port ==", "No.Such == 1", 'Service.Tags matches "["', 'Service.Meta == "x"'):
                 with pytest.raises(FilterError) as caught:
                     await access.instances("web", filter=wrong)
@@ -198,7 +201,7 @@ def test_a_wrong_filter_is_named_and_not_repeated(face, consul):
                 assert not caught.value.retryable
 
     face.run(story)
-    assert len(exchanges) == 4
+    assert len(refusals) == 4
 
 
 def test_an_unknown_datacenter_is_named(face, consul):

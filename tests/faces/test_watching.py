@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -232,19 +233,32 @@ class TestWatch:
 
 
 class TestIndexes:
-    @pytest.mark.parametrize("index", [None, 0, "abc", -1, 10, ""])
-    def test_f13_a_server_that_never_waits_is_asked_four_times_in_five_seconds(self, face, index, record_property):
+    def test_f13_a_server_that_never_waits_is_asked_four_times_in_five_seconds(self, face, record_property):
+        asked = {index: [] for index in (None, 0, "abc", -1, 10, "")}
+
+        def at_once(index):
+            def play(request, query):
+                asked[index].append(time.monotonic())
+                return listed(entry(1), index=index)
+
+            return play
+
         async def story():
-            with PlayedRegistry(lambda request, query: listed(entry(1), index=index)) as registry:
-                async with face.access(url=registry.url) as access, access.resolver("orders") as orders:
+            async with contextlib.AsyncExitStack() as stack:
+                for index in asked:
+                    registry = stack.enter_context(PlayedRegistry(at_once(index)))
+                    access = await stack.enter_async_context(face.access(url=registry.url))
+                    orders = await stack.enter_async_context(access.resolver("orders"))
                     assert ids(orders.instances()) == ["orders-1"]
-                    begun = time.monotonic()
-                    while time.monotonic() - begun < 5:
-                        await face.sleep(0.1)
-                    record_property("requests in 5 s", str(len(registry.requests)))
-                    assert 2 <= len(registry.requests) <= 4
+                begun = time.monotonic()
+                while time.monotonic() - begun < 5:
+                    await face.sleep(0.1)
 
         face.run(story)
+        for moments in asked.values():
+            in_time = sum(moment - moments[0] < 5 for moment in moments)
+            record_property("requests in 5 s", str(in_time))
+            assert 2 <= in_time <= 4
 
     def test_f14_an_index_that_goes_back_is_followed_at_once(self, face, record_property):
         moments = []

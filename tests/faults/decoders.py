@@ -6,26 +6,29 @@ A decoder takes bytes and gives something or fails with an error of this library
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
 
 from consul_access.call import Headers, Reply
-from consul_access.consul import acl, agent, catalog, health, status, txn
+from consul_access.consul import acl, agent, catalog, health, plain, status, txn
 from consul_access.consul.texts import meaning as consul_meaning
+from consul_access.errors import BadValue
 from consul_access.etcd import auth, cluster, kv, leases
 from consul_access.etcd.codecs import CODECS, instance_of
 from consul_access.etcd.kubernetes import decode as decode_kubernetes
 from consul_access.etcd.kubernetes import read_object
+from consul_access.etcd.messages import METHODS, as_json, decode, framed
 from consul_access.etcd.settings import EtcdSettings
 from consul_access.etcd.texts import meaning as etcd_meaning
-from consul_access.etcd.watch import LineDecoder
+from consul_access.etcd.watch import LineDecoder, MessageDecoder
 from consul_access.models.keys import KeyMetadata, KeyValue
 from consul_access.models.kubernetes import Endpoints, EndpointSlice, KubernetesNode, KubernetesService
 from consul_access.models.meta import QueryMeta
 from consul_access.settings import ConsulSettings
-from consul_access.wire import AnswerReader, WireAnswer, unpack
+from consul_access.wire import AnswerReader, Broken, WireAnswer, unpack
+from consul_access.wire_grpc import CallReader
 
 LIMIT = 1 << 20
 PREFIX = "/services/"
@@ -47,6 +50,7 @@ ENTRY = {
     "Checks": [{"CheckID": "serfHealth", "Name": "x", "Status": "passing", "Output": "", "ServiceID": ""}],
 }
 SERVICE = ENTRY["Service"]
+PLAIN = ENTRY | {"Service": {name: value for name, value in SERVICE.items() if name != "Ports"}}
 CATALOG = {
     "Node": "n1",
     "Address": "10.0.0.1",
@@ -102,6 +106,39 @@ def read_wire(data: bytes) -> object:
     return found[0]
 
 
+def read_calls(data: bytes) -> object:
+    """The same of gRPC: what came behind the server's greeting, as an answer to a call."""
+    found = []
+    for pieces in ([data], [data[place : place + 1] for place in range(len(data))]):
+        reader = CallReader(LIMIT)
+        reader.ask(b"", b"", ends=True)
+        reader.feed(bytes(3) + b"\4" + bytes(5))
+        try:
+            for piece in pieces:
+                reader.feed(piece)
+            reader.feed(b"")
+        except Broken as broken:
+            raise broken.error from broken
+        found.append((reader.status, reader.outcome(), reader.take()))
+    assert found[0] == found[1]
+    return found[0]
+
+
+def read_messages(data: bytes) -> object:
+    """An answer of any of etcd's methods, which the first byte chooses, and a watch's messages."""
+    try:
+        method = list(METHODS.values())[data[0] % len(METHODS)] if data else METHODS["/v3/watch"]
+        answer = decode(method.answer, memoryview(data)[1:])
+        json.dumps(as_json(method.answer, answer))
+    except BadValue:
+        answer = {}
+    return answer, MessageDecoder(LIMIT).feed(data), MessageDecoder(LIMIT).feed(framed(data))
+
+
+RAW: Mapping[str, Decoder] = {"wire": read_wire, "calls": read_calls, "messages": read_messages}
+"""What reads bytes that are no JSON."""
+
+
 def _headers(data: bytes) -> object:
     """Headers of an answer to a blocking query."""
     names = (b"X-Consul-Index", b"X-Consul-LastContact", b"X-Consul-KnownLeader", b"Age", b"X-Cache", b"Retry-After")
@@ -133,6 +170,7 @@ def _etcd_settings(data: bytes) -> object:
 
 DECODERS: dict[str, tuple[Decoder, Any]] = {
     "health.instances": (_call(health.instances("orders")), [ENTRY]),
+    "plain.addresses": (_call(plain.addresses("orders")), [PLAIN]),
     "health.instances any": (_call(health.instances("orders", policy="any")), [ENTRY]),
     "health.service": (_call(health.service("orders")), [ENTRY]),
     "health.checks": (_call(health.checks("orders")), [CHECK]),

@@ -25,9 +25,9 @@ def main(arguments: list[str]) -> int:
     logging.disable()  # a bad entry is worth a warning to users; here it is what is wanted
     sys.path.insert(0, str(ROOT))
     with atheris.instrument_imports(include=["consul_access"]):
-        from tests.faults.decoders import DECODERS, as_bytes, read_wire
+        from tests.faults.decoders import DECODERS, RAW, as_bytes
         from tests.faults.test_fuzz import check
-    decoders = [decoder for decoder, _ in DECODERS.values()] + [read_wire]
+    decoders = [decoder for decoder, _ in DECODERS.values()] + [*RAW.values()]
     CORPUS.mkdir(parents=True, exist_ok=True)
     for number, (_, sample) in enumerate(DECODERS.values()):
         (CORPUS / f"good-{number}").write_bytes(bytes([number]) + as_bytes(sample))

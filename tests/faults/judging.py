@@ -42,11 +42,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault."""
+    """A fault: from `begun` on, until its end was asked for (`lifted`) and had come (`ended`)."""
 
     kind: str
     begun: float
     ended: float
+    lifted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Bounds:
         follow: seconds after which a change is seen, when nothing is wrong.
         recover: seconds after a fault within which everything is as without it.
         flag: seconds of a fault after which a list that cannot be confirmed says so.
-        replay: seconds around the end of a fault that killed servers in which they may tell what was true once.
+        replay: seconds around the end of a fault in which servers may tell what was true once.
+        replaying: after which faults: those that killed servers, or also those that froze one that may have led.
     """
 
     slack: float = 1.0
@@ -99,9 +101,9 @@ class Bounds:
     recover: float = 15.0
     flag: float = 15.0
     replay: float = 0.0
+    replaying: tuple[str, ...] = ("killed", "without quorum")
 
 
-RESTARTING = ("killed", "without quorum")
 DEAFENING = frozenset({"silent", "refused", "frozen", "killed"})
 """Faults behind which nobody can confirm anything."""
 
@@ -124,7 +126,7 @@ def judge(history: History, bounds: Bounds) -> list[str]:
 def _wrong(history: History, bounds: Bounds) -> Iterator[str]:
     """No address is handed out that was not registered at any moment since the list's own age."""
     spans = _spans(history.writes)
-    restarts = [trouble.ended for trouble in history.troubles if trouble.kind.startswith(RESTARTING)]
+    restarts = [trouble.ended for trouble in history.troubles if trouble.kind.startswith(bounds.replaying)]
     for told in history.told:
         if any(abs(told.when - ended) < bounds.replay for ended in restarts):
             continue
@@ -152,7 +154,10 @@ def _unflagged(history: History, bounds: Bounds) -> Iterator[str]:
         if trouble.kind not in DEAFENING:
             continue
         for told in history.told:
-            if trouble.begun + bounds.flag < told.when < trouble.ended and not told.stale:
+            lifted = (
+                trouble.ended if trouble.lifted is None else trouble.lifted
+            )  # from then on somebody may get through
+            if trouble.begun + bounds.flag < told.when < lifted and not told.stale:
                 yield f"{told.who} at {told.when:.2f} is not flagged, {trouble.kind} since {trouble.begun:.2f}"
                 break
 

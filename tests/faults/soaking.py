@@ -32,6 +32,10 @@ Server: TypeAlias = Any
 """A ConsulAgent or an EtcdServer: both can be killed, run, paused and resumed."""
 
 
+FENCE = encoded("soak/last change")
+"""The key that holds the number of the last change."""
+
+
 def spoilt(data: bytes) -> bytes:
     """Bytes that no text has, here and there: HTTP cannot tell that a digit became another one, TLS does."""
     return bytes(byte | 0x80 if place % 97 == 50 else byte for place, byte in enumerate(data))
@@ -67,8 +71,14 @@ class Ground(ABC):
     def async_client(self) -> Any: ...
 
     @abstractmethod
-    def write(self, instance: str, present: bool) -> bool:
-        """Registers an instance of `orders`, or deregisters it; whether that is certain."""
+    def write(self, instance: str, present: bool, change: int) -> bool:
+        """Registers an instance of `orders`, or deregisters it; whether that is certain.
+
+        Args:
+            instance: its id.
+            present: whether it is registered.
+            change: which change it is: what is tried again has the same number.
+        """
 
     @abstractmethod
     def kept(self) -> set[str] | None:
@@ -103,7 +113,7 @@ class AtConsul(Ground):
     def asked(self) -> list[Any]:
         return [self.agent]
 
-    def write(self, instance: str, present: bool) -> bool:
+    def write(self, instance: str, present: bool, change: int) -> bool:
         node = {"Node": "external", "Address": "10.9.0.1"}
         if present:
             service = {"ID": instance, "Service": "orders", "Address": "10.9.0.1", "Port": 8000}
@@ -130,9 +140,13 @@ class AtConsul(Ground):
 
 
 class AtConsulCluster(AtConsul):
-    """Three servers, and the client agent of this machine."""
+    """Three servers, and the client agent of this machine.
 
-    bounds = BOUNDS
+    A leader that was frozen answers what it has until it hears of the next one, and a new one while it reads its log:
+    in the default mode nothing in these answers says so (https://developer.hashicorp.com/consul/api-docs/features/consistency).
+    """
+
+    bounds = replace(BOUNDS, replay=1.0, replaying=("killed", "without quorum", "frozen"))
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         Ground.__init__(self, stack)
@@ -164,12 +178,25 @@ class AtEtcd(Ground):
     def async_client(self) -> Any:
         return AsyncEtcdRegistry(endpoints=[proxy.address for proxy in self.proxies], ttl=TTL)
 
-    def write(self, instance: str, present: bool) -> bool:
-        key = f"{self.prefix}orders/{instance}"
+    def write(self, instance: str, present: bool, change: int) -> bool:
+        """Done once, however often it is tried.
+
+        A try whose answer never came may be carried out long afterwards: a leader that was frozen hands it on to the
+        next one when it wakes (observed). So each change also writes its number, and is done only after lower ones.
+        """
+        key, number = encoded(f"{self.prefix}orders/{instance}"), encoded(f"{change:09}")
         value = {"schema": 1, "id": instance, "name": "orders", "address": "10.9.0.1", "port": 8000}
-        if present:
-            return self._post("/v3/kv/put", {"key": encoded(key), "value": encoded(json.dumps(value))}) is not None
-        return self._post("/v3/kv/deleterange", {"key": encoded(key)}) is not None
+        done = {"request_put": {"key": key, "value": encoded(json.dumps(value))}}
+        step = {
+            "compare": [{"key": FENCE, "target": "VALUE", "result": "LESS", "value": number}],
+            "success": [
+                {"request_put": {"key": FENCE, "value": number}},
+                done if present else {"request_delete_range": {"key": key}},
+            ],
+        }
+        if change == 0:  # there is none yet, and so nothing to compare with
+            self._post("/v3/kv/put", {"key": FENCE, "value": encoded("")})
+        return self._post("/v3/kv/txn", step) is not None
 
     def kept(self) -> set[str] | None:
         prefix = f"{self.prefix}kept/"
@@ -264,7 +291,7 @@ class Writer(Part):
         begun = time.monotonic()
         place = len(self._history.writes)
         self._history.writes.append(Write(instance, present, begun, float("inf")))
-        while not self._ground.write(instance, present):
+        while not self._ground.write(instance, present, place):
             if self.ended.wait(0.1):
                 return
         self._history.writes[place] = Write(instance, present, begun, time.monotonic())
@@ -472,7 +499,8 @@ class Soak:
             if self.dice.random() < 0.4:
                 self._replace_one(client)
             time.sleep(max(0.0, begun + seconds - time.monotonic()))  # a fault has no condition: it lasts
-        self.history.troubles[place] = Trouble(kind, begun, time.monotonic())
+            lifted = time.monotonic()
+        self.history.troubles[place] = Trouble(kind, begun, time.monotonic(), lifted)
 
     def _keep_another(self, client: Any) -> None:
         self._number += 1

@@ -23,7 +23,8 @@ from consul_access.consul import agent, catalog, health
 from consul_access.etcd.codecs import CODECS
 from consul_access.models.address import Address
 from consul_access.models.inputs import identifier, service_name
-from tests.faults.decoders import DECODERS, PREFIX, as_bytes, read_wire
+from tests.faults.decoders import DECODERS, PREFIX, RAW, as_bytes, read_wire
+from tests.support.scripted2 import frame
 
 MORE = int(os.environ.get("CONSUL_ACCESS_FUZZ") or 1)
 few = settings(max_examples=20 * MORE)
@@ -185,6 +186,29 @@ BODIES = st.sampled_from(
 @many
 def test_any_answer_on_the_wire_is_an_answer_or_our_error_and_the_same_however_it_is_cut(head, lines, body):
     check(read_wire, head + b"".join(b"%s\r\n" % line for line in lines) + b"\r\n" + body)
+
+
+FRAMES = st.lists(
+    st.tuples(
+        st.integers(0, 10),
+        st.sampled_from([0, 1, 4, 5, 8, 13, 255]),
+        st.sampled_from([0, 1, 3]),
+        st.binary(max_size=40),
+    ),
+    max_size=8,
+)
+
+
+@given(frames=FRAMES)
+@many
+def test_any_frames_of_http_2_are_an_answer_or_our_error_and_the_same_however_they_are_cut(frames):
+    check(RAW["calls"], b"".join(frame(*one) for one in frames))
+
+
+@given(data=st.binary(max_size=200))
+@many
+def test_any_message_of_etcds_is_an_answer_or_our_error(data):
+    check(RAW["messages"], data)
 
 
 # --- names in URLs --------------------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ GOOD = {
     "what was true once, from a server that has just been started again": History(
         [CAME, WENT], [told(40.2, "a")], [Trouble("killed in part", 30, 40)]
     ),
+    "let through by a server that is about to be ready again": History(
+        [CAME], [told(30, "a", age=9, stale=True), told(39.95, "a")], [Trouble("killed", 20, 40, lifted=39.9)]
+    ),
     "late after a fault": History([CAME, Write("b", True, 30, 30)], [told(36, "a")], [Trouble("reset", 20, 29)]),
     "kept": History(held=[Held(1, frozenset("ab"), frozenset("ab"))]),
     "it warms up and stays": History(used=[used(n, threads=5 + min(n, 3)) for n in range(12)]),
@@ -71,6 +74,14 @@ BAD = {
     "empty in a calm": (History([CAME], [told(50)], [Trouble("reset", 2, 3)]), "has missed a"),
     "flagged without a reason": (History([CAME], [told(50, "a", stale=True)]), "is flagged"),
     "never flagged": (History([CAME], [told(26, "a", age=6)], [Trouble("silent", 20, 30)]), "is not flagged"),
+    "let through before the end": (
+        History([CAME], [told(39.85, "a")], [Trouble("killed", 20, 40, lifted=39.9)]),
+        "is not flagged",
+    ),
+    "what was true once, where no server has been started": (
+        History([CAME, WENT], [told(40.2, "a")], [Trouble("frozen", 30, 40)]),
+        "handed out a",
+    ),
     "lost": (History(held=[Held(1, frozenset("ab"), frozenset("a"))]), "b is lost"),
     "left behind": (History(held=[Held(1, frozenset("a"), frozenset("ab"))]), "b is left behind"),
     "a thread for every fault": (History(used=[used(n, threads=5 + n) for n in range(12)]), "threads grow"),

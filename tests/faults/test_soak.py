@@ -70,7 +70,7 @@ class Break:
 
     def when_a_connection_closes(self, module, leak):
         """Leaks one thing more whenever this face closes a connection."""
-        connection = getattr(module, "_Connection", None) or module._AsyncConnection
+        connection = getattr(module, "Connection", None) or module.AsyncConnection
         close = connection.close
 
         def closing(self):

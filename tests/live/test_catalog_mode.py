@@ -114,7 +114,7 @@ def test_a_registration_deleted_behind_our_back_is_restored_with_the_next_heartb
                 server.request("PUT", "/v1/catalog/deregister", {"Node": "consul-access"})  # the node and all
                 _, after = await face.eventually(lambda: passing(server) == ["orders-1"], within=BEAT + SERVER)
                 told("back after", after)
-                assert keeper.re_registrations == 1
+                await face.eventually(lambda: keeper.re_registrations == 1)
         assert [event.kind for event in events if event.kind != "visible"] == [
             "registered",
             "lost",

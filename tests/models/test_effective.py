@@ -12,9 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from consul_access.errors import NoInstances
 from consul_access.models.address import Address
 from consul_access.models.effective import (
-    Host,
     NamedPort,
-    Port,
     callable_address,
     effective_host,
     effective_port,
@@ -22,6 +20,7 @@ from consul_access.models.effective import (
     named_ports,
     port_named,
 )
+from consul_access.models.places import Host, Port
 
 HOST: TypeAdapter[str] = TypeAdapter(Host)
 PORT: TypeAdapter[int] = TypeAdapter(Port)
@@ -41,7 +40,7 @@ def test_addresses_and_names_are_hosts(host: str) -> None:
     "host",
     ["http://evil", "a b", "host:80", "10.0.0.5:80", "10.0.0.5\n", "\n10.0.0.5", "a\r\nb", "10.0.0.1/24", "10.0.0.256",
      "10.0.0", "127.1", "1.2.3.4.5", "a..b", ".a", "[::1]", "user@host", "a/b", "a?b", "a#b", "a%2e", "ä", "a\0b",
-     "x" * 64 + ".y", "a." * 130, " ", "*"],
+     "x" * 64 + ".y", "a." * 130, " ", "*", "10.0.0.\u0663", "10.0.0.2\uff15"],
 )  # fmt: skip
 def test_what_nobody_can_call_is_no_host(host: str) -> None:
     with pytest.raises(ValidationError):

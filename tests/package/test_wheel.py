@@ -149,6 +149,9 @@ def test_every_name_and_every_module_can_be_imported(user, python):
     } | dict.fromkeys(
         ("consul_access._live.line", "consul_access.wire2"),
         "h2 is not installed: pip install 'consul-access[http2]'",
+    ) | dict.fromkeys(
+        ("consul_access._async.grpc", "consul_access._sync.grpc", "consul_access.wire_grpc"),
+        "hpack is not installed: pip install 'consul-access[http2]'",
     )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tools.ports import free_ports
 
+PATIENCE = 300.0
+"""Seconds that a block may take; it is meant to end, and others want the processors, too."""
 PAGES_PORT = "8080"
 """The port that pages write; a session is run with one that is free."""
 END = "--- end of a command ---"
@@ -52,7 +54,7 @@ def _run(script: str) -> str:
         command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as bash:
         try:
-            return bash.communicate(timeout=60)[0]
+            return bash.communicate(timeout=PATIENCE)[0]
         except BaseException:
             os.killpg(bash.pid, signal.SIGKILL)  # and all that it has started
             raise

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,6 +59,8 @@ def schema_problems(objects: Iterable[Object], versions: Iterable[str] = VERSION
 
 
 def _against(one: Object, version: str) -> Iterator[str]:
+    import kubernetes_validate  # see values_problems
+
     name = f"{version}: {one['kind']} {one.get('metadata', {}).get('name')}"
     try:
         kubernetes_validate.validate(one, version, strict=True)
@@ -86,6 +86,8 @@ def schema_of(chart: str) -> Mapping[str, Any]:
 
 def values_problems(chart: str, values: object) -> list[str]:
     """What our schema finds wrong with values."""
+    import jsonschema  # takes two seconds, which every process of the suite would spend to look for tests
+
     found = jsonschema.Draft202012Validator(schema_of(chart)).iter_errors(values)
     return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in found]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
+from consul_access import ServiceSnapshot
 from tests.support.asking import Asking
 
 
@@ -26,8 +27,26 @@ def forgotten(consul: Asking) -> None:
     consul.request("PUT", "/v1/catalog/deregister", {"Node": "external"})
 
 
+async def all_told(watch: AsyncIterator[ServiceSnapshot], names: Collection[str]) -> None:
+    """Reads a watch until it has told of each of these services.
+
+    It may tell of one again before it has told of all, such as when a busy machine has a list doubted for a moment.
+    """
+    missing = set(names)
+    while missing:
+        missing.discard((await anext(watch)).service)
+
+
 def connections(port: int) -> int:
-    """How many connections to that port this machine has."""
+    """How many connections to that port this machine has.
+
+    The kernel's table is not read in one moment: what ends and what takes its place meanwhile are both found in it. So
+    the smaller of two counts is the number that there was.
+    """
+    return min(_listed(port), _listed(port))
+
+
+def _listed(port: int) -> int:
     found = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, _, remote, state, *_ = line.split()

@@ -25,6 +25,8 @@ __all__ = ["FakeServer"]
 _RESET: Final = struct.pack("ii", 1, 0)
 _HEAD_LIMIT: Final = 1024 * 1024
 _BACKLOG: Final = 256
+_TAKER, _SERVER = "fake", "fake-connection"
+"""The names of threads: of the one that takes connections, and of those that serve one each."""
 
 
 class _Malformed(Exception):
@@ -74,8 +76,9 @@ class FakeServer:
         if self in self.fake.servers:
             self.fake.servers.remove(self)
         self.deafen()
-        for thread in tuple(self._threads):
-            if thread is not threading.current_thread():
+        # Who takes connections may be about to start a thread for one more; so the others are looked for after his end.
+        for name in (_TAKER, _SERVER):
+            for thread in self._running(name):
                 thread.join(10)
 
     def listen(self) -> None:
@@ -86,7 +89,7 @@ class FakeServer:
         listener = socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
         self.port = int(listener.getsockname()[1])
         self._listener = listener
-        self._spawn(threading.Thread(target=self._accept, args=(listener,), daemon=True, name="fake"))
+        self._spawn(threading.Thread(target=self._accept, args=(listener,), daemon=True, name=_TAKER))
 
     def deafen(self) -> None:
         """Takes no more connections, and ends those that there are."""
@@ -103,6 +106,11 @@ class FakeServer:
             self._threads = {one for one in self._threads if one.is_alive()} | {thread}
             thread.start()
 
+    def _running(self, name: str) -> list[threading.Thread]:
+        """The threads of this name that have been started, without the one that asks."""
+        with self._lock:
+            return [one for one in self._threads if one.name == name and one is not threading.current_thread()]
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -110,7 +118,7 @@ class FakeServer:
             except OSError:
                 return  # closed
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(threading.Thread(target=self._serve, args=(sock,), daemon=True, name="fake-connection"))
+            self._spawn(threading.Thread(target=self._serve, args=(sock,), daemon=True, name=_SERVER))
 
     def _serve(self, sock: socket.socket) -> None:
         is_admitted = self.fake.admit()
