@@ -128,8 +128,12 @@ class AsyncKeyWatch:
         self._become(KeyWatchState.CLOSED)
 
     async def __aenter__(self) -> Self:
-        while self._state is not KeyWatchState.CONNECTED and not self._stop.is_set():
-            await self._step()
+        try:
+            while self._state is not KeyWatchState.CONNECTED and not self._stop.is_set():
+                await self._step()
+        except BaseException:  # no block has begun that would end it
+            await self._drop()
+            raise
         return self
 
     async def __aexit__(

@@ -129,8 +129,12 @@ class KeyWatch:
         self._become(KeyWatchState.CLOSED)
 
     def __enter__(self) -> Self:
-        while self._state is not KeyWatchState.CONNECTED and not self._stop.is_set():
-            self._step()
+        try:
+            while self._state is not KeyWatchState.CONNECTED and not self._stop.is_set():
+                self._step()
+        except BaseException:  # no block has begun that would end it
+            self._drop()
+            raise
         return self
 
     def __exit__(

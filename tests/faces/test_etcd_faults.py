@@ -6,10 +6,12 @@ import json
 import threading
 import time
 
+import anyio
 import httpx
 import pytest
 
 from consul_access import (
+    AsyncEtcdRegistry,
     BadAnswer,
     InvalidSettings,
     NoLeader,
@@ -19,6 +21,7 @@ from consul_access import (
     RetryPolicy,
     Unavailable,
 )
+from consul_access.testing.stories import tell
 from tests.support.etcd import encoded
 from tests.support.scripted import ScriptedServer, answer, never, reset, truncate
 
@@ -226,6 +229,29 @@ def test_an_answer_that_its_transport_has_read_already_is_taken_as_it_is(face, s
             assert (await client.get("a"))[0] == b"1"
 
     face.run(story)
+
+
+def silent_stream(connection):
+    connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    connection.ended.wait()
+    return False
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_a_watch_that_is_given_up_before_it_has_begun_leaves_no_connection(kind, scripted):
+    server = scripted([silent_stream])
+
+    async def story() -> None:
+        async with AsyncEtcdRegistry("127.0.0.1", server.port) as client:
+            watch = client.watch_key("a")
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch.__aenter__)
+                while watch._opened is None:
+                    await anyio.sleep(0.01)
+                group.cancel_scope.cancel()
+            assert client._gateway._own.connections == (0, 0)
+
+    tell(kind, story)
 
 
 def test_a_watch_whose_token_is_refused_logs_in_once_more(face):
