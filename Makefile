@@ -113,7 +113,7 @@ clean:
 	$(BIN)/python -m pip install -q -e . --group dev
 	# What docs/migrate moves from. Both have the same module name, so each lives in a folder of its own.
 	for peer in python-consul==1.1.0 py-consul==1.8.0; do \
-		$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/peers/$${peer%%==*} $$peer || exit 1; \
+		$(BIN)/python -m pip install -q --no-deps --upgrade --target .venv/migrating/$${peer%%==*} $$peer || exit 1; \
 	done
 	touch $@ .venv/demo
 

@@ -22,7 +22,7 @@ from tests.support import signatures
 from tests.support.pages import ROOT
 
 HERE = Path(__file__).parent
-PEERS = ROOT / ".venv" / "peers"
+PEERS = ROOT / ".venv" / "migrating"
 THEIRS = {
     "docs/migrate/py-consul.md": ("py-consul 1.8.0", "py_consul.py"),
     "docs/migrate/python-consul.md": ("python-consul 1.1.0", "py_consul.py"),

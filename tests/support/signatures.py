@@ -16,7 +16,7 @@ import json
 import runpy
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 _NOTHING = object()
 
@@ -88,7 +88,7 @@ def _options(function: Any, name: str) -> Mapping[str, Any] | None:
     if not text.startswith("Unpack["):
         return None
     known = vars(sys.modules[plain.__module__]).get(text[len("Unpack[") : -1])
-    return get_type_hints(known) if known is not None else None
+    return None if known is None else inspect.get_annotations(known)
 
 
 if __name__ == "__main__":
