@@ -279,7 +279,8 @@ with EtcdRegistry("127.0.0.1", {port}, protocol={protocol!r}, retry=RetryPolicy.
     try:
         etcd.get("a")
     except ConnectFailed:
-        print([name for name in ("hpack", "consul_access.etcd.messages", "consul_access.wire_grpc") if name in sys.modules])
+        names = ("hpack", "consul_access.etcd.messages", "consul_access.wire_grpc")
+        print([name for name in names if name in sys.modules])
 """
 
 
