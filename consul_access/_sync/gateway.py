@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +15,7 @@ from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError, DeadlineExceeded, InvalidSettings, TokenUnknown
 from consul_access.etcd import auth, cluster, texts
 from consul_access.etcd.settings import GATEWAY, EtcdSettings
-from consul_access.etcd.watch import Decoder, LineDecoder, MessageDecoder
+from consul_access.etcd.watch import LineDecoder
 from consul_access.models.address import Target
 from consul_access.rules.discovering import candidates
 from consul_access.rules.key_watching import WatchLine
@@ -249,7 +250,7 @@ class Opened:
         limit: how many bytes a line or message may have.
     """
 
-    __slots__ = ("_decoder", "has_ended", "stream", "target", "token")
+    __slots__ = ("_decode", "has_ended", "stream", "target", "token")
 
     def __init__(self, target: Target, token: str | None, stream: AnyStream, limit: int) -> None:
         self.target = target
@@ -257,7 +258,7 @@ class Opened:
         self.stream = stream
         self.has_ended = False
         """Whether nothing more will come."""
-        self._decoder: Decoder = MessageDecoder(limit) if stream.holds_messages else LineDecoder(limit)
+        self._decode = _message_decoder(limit) if stream.holds_messages else LineDecoder(limit).feed
 
     def read(self, deadline: float) -> list[WatchLine]:
         """What comes next.
@@ -269,7 +270,13 @@ class Opened:
         """
         data = self.stream.read(deadline)
         self.has_ended = not data
-        return self._decoder.feed(data)
+        return self._decode(data)
+
+
+def _message_decoder(limit: int) -> Callable[[bytes], list[WatchLine]]:
+    from consul_access.etcd.message_watch import MessageDecoder  # nothing of gRPC is loaded before it is spoken
+
+    return MessageDecoder(limit).feed
 
 
 class PasswordLogin:

@@ -8,24 +8,20 @@ https://etcd.io/docs/v3.5/learning/api/#watch-api
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
 from consul_access.call import Call, Reply
-from consul_access.errors import AnswerTooLarge, BadAnswer, BadValue
+from consul_access.errors import AnswerTooLarge, BadAnswer
 from consul_access.etcd.coding import MALFORMED, gateway_body, key_value, revision_of
-from consul_access.etcd.messages import METHODS, TOLD, decode, messages_of
 from consul_access.etcd.texts import fault_of
 from consul_access.models.keys import EventKind, KeyEvent
 from consul_access.rules.key_watching import WatchLine
 
-__all__ = ["Decoder", "LineDecoder", "MessageDecoder", "Range", "open_watch"]
+__all__ = ["PATH", "LineDecoder", "Range", "line_of", "open_watch", "result_of"]
 
-
-_PATH: Final = "/v3/watch"
-
-
+PATH: Final = "/v3/watch"
 _OF_EVENTS: Final = frozenset({"header", "watch_id", "events"})
 """What a line that tells of events has; most do nothing else."""
 
@@ -46,7 +42,7 @@ def open_watch(ranges: Sequence[tuple[Range, int]], *, previous: bool = False) -
     """
     body = b"".join(gateway_body(_create(wanted, start, previous)) for wanted, start in ranges)
     subject = ", ".join(wanted.key.decode("utf-8", "backslashreplace") for wanted, _ in ranges)
-    return Call(name="watch", method="POST", path=_PATH, body=body, read=_no_result, subject=subject)
+    return Call(name="watch", method="POST", path=PATH, body=body, read=_no_result, subject=subject)
 
 
 def _create(wanted: Range, start: int, previous: bool) -> dict[str, Any]:
@@ -94,55 +90,21 @@ class LineDecoder:
             lines = []
         if len(self._rest) > self._limit:
             raise AnswerTooLarge(f"a line of the watch exceeds {self._limit} bytes")
-        return [_line(line) for line in lines if line.strip()]
+        return [line_of(line) for line in lines if line.strip()]
 
 
-class MessageDecoder:
-    """Makes the same of gRPC's messages.
-
-    Args:
-        limit: how many bytes a message may have.
-    """
-
-    __slots__ = ("_limit", "_rest")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[WatchLine]:
-        """What the messages tell that are complete with these bytes.
-
-        Raises:
-            AnswerTooLarge: a message exceeds its limit.
-            BadAnswer: a message is not what a watch is answered with.
-        """
-        found, self._rest = messages_of(self._rest + data, self._limit)
-        return [_line(bytes(message)) if kind == TOLD else _message(message) for kind, message in found]
-
-
-Decoder: TypeAlias = LineDecoder | MessageDecoder
-
-
-def _message(data: memoryview) -> WatchLine:
-    try:
-        return _result(decode(METHODS[_PATH].answer, data))
-    except (BadValue, *MALFORMED) as error:
-        raise BadAnswer(f"a message of the watch cannot be read ({error})") from error
-
-
-def _line(text: bytes) -> WatchLine:
+def line_of(text: bytes) -> WatchLine:
     try:
         found = from_json(text)
         if "error" in found and "result" not in found:
             return WatchLine(error=fault_of(found))
-        return _result(found["result"])
+        return result_of(found["result"])
     except MALFORMED as error:
         excerpt = text[:800].decode("utf-8", "replace")
         raise BadAnswer(f"a line of the watch cannot be read ({error})", excerpt=excerpt) from error
 
 
-def _result(answer: dict[str, Any]) -> WatchLine:
+def result_of(answer: dict[str, Any]) -> WatchLine:
     get = answer.get
     events = tuple(map(_event, get("events", ())))
     if answer.keys() <= _OF_EVENTS:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from consul_access.compat.descriptors import FILES
 from consul_access.errors import AnswerTooLarge, BadAnswer, BadValue, ConsulAccessError, InvalidInput
 from consul_access.etcd.coding import key_value
+from consul_access.etcd.message_watch import MessageDecoder
 from consul_access.etcd.messages import METHODS, TOLD, as_json, decode, documents, encode, framed, messages_of
-from consul_access.etcd.watch import MessageDecoder
 
 KINDS = {
     "int": FieldDescriptor.TYPE_INT64,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -267,6 +270,25 @@ def test_a_watch_that_ends_with_an_error_is_opened_again(face, member):
     face.run(story)
     assert [call.path for call in server.calls] == ["/etcdserverpb.Watch/Watch"] * 3
     assert all(call.headers["hasleader"] == "true" for call in server.calls)
+
+
+ASKING = """
+import sys
+from consul_access import ConnectFailed, EtcdRegistry, RetryPolicy
+with EtcdRegistry("127.0.0.1", {port}, protocol={protocol!r}, retry=RetryPolicy.none()) as etcd:
+    try:
+        etcd.get("a")
+    except ConnectFailed:
+        names = ("hpack", "consul_access.etcd.messages", "consul_access.wire_grpc")
+        print([name for name in names if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(("protocol", "loaded"), [("gateway", 0), ("grpc", 3)])
+def test_nothing_of_it_is_loaded_before_it_is_spoken(free_port, protocol, loaded):
+    code = ASKING.format(port=free_port, protocol=protocol)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(ast.literal_eval(done.stdout)) == loaded
 
 
 def test_it_says_so_when_its_extra_is_missing(monkeypatch):

@@ -19,10 +19,11 @@ from consul_access.etcd import auth, cluster, kv, leases
 from consul_access.etcd.codecs import CODECS, instance_of
 from consul_access.etcd.kubernetes import decode as decode_kubernetes
 from consul_access.etcd.kubernetes import read_object
+from consul_access.etcd.message_watch import MessageDecoder
 from consul_access.etcd.messages import METHODS, as_json, decode, framed
 from consul_access.etcd.settings import EtcdSettings
 from consul_access.etcd.texts import meaning as etcd_meaning
-from consul_access.etcd.watch import LineDecoder, MessageDecoder
+from consul_access.etcd.watch import LineDecoder
 from consul_access.models.keys import KeyMetadata, KeyValue
 from consul_access.models.kubernetes import Endpoints, EndpointSlice, KubernetesNode, KubernetesService
 from consul_access.models.meta import QueryMeta
