@@ -101,7 +101,7 @@ def plots(figures: Figures) -> Sequence[Plot]:
     return [Plot("lookup", "The median of a look-up as a multiple of the raw socket's", panels)]
 
 
-def _against(row: int, client: str, kind: str, targets: dict[int, float], what: str, why: str = "") -> list[Claim]:
+def _against(row: int, client: str, kind: str, targets: dict[int, float], what: str, *, why: str = "") -> list[Claim]:
     return [
         Claim(
             f"{what}, {size} inst.",
