@@ -17,6 +17,7 @@ BIN := .venv/bin
 PROTOBUFS := 3.20.3 4.25.8 5.29.5 6.33.6 7.36.2
 # Compiled once, modules serve all the processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
+# Six at a time on two cores, tests of real servers may starve: what failed is run once more, alone, and has to pass.
 SOURCES := consul_access tests tools docs examples benchmarks noxfile.py
 
 .PHONY: demo test lint types faces check-faces pytest suite pages docs bench chart faults faults-beside fuzz compat versions audit soak screenshots clean
@@ -45,7 +46,8 @@ types: .venv/dev
 pytest: suite pages
 
 suite: .venv/dev
-	$(BIN)/python -m pytest -q -n 6 --dist worksteal tests
+	$(BIN)/python -m pytest -q -n 6 --dist worksteal tests || \
+		$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none tests
 
 pages: .venv/dev
 	$(BIN)/python -m pytest -q -o cache_dir=.venv/pytest-pages docs README.md

@@ -63,8 +63,8 @@ def plain_addresses(body: bytes) -> list[Address] | None:
     """The addresses in an answer, of which the agent was asked for passing instances only.
 
     Returns:
-        None when it has to be read as instances: it is long, or there is an entry in it that is not plain, such as one
-        that cannot be called, or one with a host name.
+        Them, or None when it has to be read as instances, since it is long or has an entry that is not plain, such as
+        one that cannot be called, or one with a host name.
     """
     entries = _plain_json(body) if len(body) <= SHORT else None
     if not isinstance(entries, list):
