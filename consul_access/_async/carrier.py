@@ -163,6 +163,7 @@ class AsyncConnection:
         self.inlet.close()
 
     def abandon(self) -> None:
+        """Lets go of what a forked child has of it."""
         self.inlet.abandon()
 
 

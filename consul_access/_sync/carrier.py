@@ -164,6 +164,7 @@ class Connection:
         self.inlet.close()
 
     def abandon(self) -> None:
+        """Lets go of what a forked child has of it."""
         self.inlet.abandon()
 
 

@@ -20,7 +20,6 @@ from consul_access.call import Headers, json_body
 from consul_access.errors import BadAnswer, BadValue, ConsulAccessError, InvalidInput, TlsError
 from consul_access.etcd.messages import (
     METHODS,
-    STATUSES,
     TOLD,
     Method,
     as_json,
@@ -28,9 +27,11 @@ from consul_access.etcd.messages import (
     documents,
     encode,
     framed,
+    http_status,
     messages_of,
 )
 from consul_access.models.address import Target
+from consul_access.rules.liveness import is_answer_due
 from consul_access.wire import Broken, Limits, Request, RequestHeaders, Streaming, WireAnswer
 from consul_access.wire_grpc import CallReader, head_of
 
@@ -38,8 +39,6 @@ __all__ = ["GrpcCarrier"]
 
 log = logging.getLogger("consul_access")
 
-TOLD_SECONDS = 1.0
-"""So often a server's pings are answered, together with a call."""
 _TOKEN: Final = "token"  # noqa: S105 - its name, under which etcd looks for it
 _SECRET: Final = frozenset({_TOKEN})
 _METADATA: Final = "grpc-metadata-"
@@ -54,7 +53,7 @@ _NOT_AGREED: Final = (
 class GrpcConnection(Connection):
     """One connection: makes a call and takes its answer, then the next."""
 
-    __slots__ = ("_heads", "_told_at", "_unsent", "calls")
+    __slots__ = ("_answered_at", "_heads", "_unsent", "calls")
 
     def __init__(self, sock: socket.socket, *, generation: int, max_bytes: int) -> None:
         super().__init__(sock, generation=generation, max_bytes=max_bytes)
@@ -62,7 +61,7 @@ class GrpcConnection(Connection):
         """Its calls, one after the other."""
         self._heads: dict[str, tuple[RequestHeaders, bytes]] = {}
         self._unsent: bytes | None = None
-        self._told_at = 0.0
+        self._answered_at = 0.0
 
     @property
     def begun(self) -> bool:
@@ -94,9 +93,9 @@ class GrpcConnection(Connection):
         method = _method(request)
         self.calls.ask(self._head(request, method), _messages(method, request.body), ends=not method.goes_on)
         now = time.monotonic()
-        is_due = now - self._told_at > TOLD_SECONDS
+        is_due = is_answer_due(now, self._answered_at)
         if is_due:
-            self._told_at = now
+            self._answered_at = now
         return self.send_now(self._to_send(all_of_it=is_due))
 
     def take(self, data: bytes) -> bool:
@@ -159,7 +158,7 @@ class GrpcConnection(Connection):
             return answer._replace(body=calls.take())
         code, text = calls.outcome()
         if code:
-            return answer._replace(status=STATUSES.get(code, 500), body=_refusal(code, text))
+            return answer._replace(status=http_status(code), body=_refusal(code, text))
         answers = _decoded(method, calls.take())
         if request.takes_message and not method.many:
             (message,) = answers
@@ -188,7 +187,7 @@ class _Messages:
         calls = self._calls
         if not calls.is_refused or calls.is_foreign:
             return calls.status
-        return STATUSES.get(calls.outcome()[0], 500)
+        return http_status(calls.outcome()[0])
 
     @property
     def headers(self) -> Headers:

@@ -30,7 +30,7 @@ from typing import Any, Final
 import httpx
 
 from consul_access.errors import InvalidSettings
-from consul_access.etcd.messages import METHODS, STATUSES, Method, documents
+from consul_access.etcd.messages import METHODS, Method, documents, http_status
 
 __all__ = ["Etcd3Transport", "install"]
 
@@ -325,4 +325,4 @@ class _Watch(httpx.SyncByteStream):
 
 
 def _refusal(code: int, text: str) -> httpx.Response:
-    return httpx.Response(STATUSES.get(code, 500), json={"code": code, "message": text})
+    return httpx.Response(http_status(code), json={"code": code, "message": text})

@@ -123,9 +123,9 @@ def revision_of(answer: Mapping[str, Any]) -> int:
 
 def key_value(pair: Mapping[str, Any] | KeyValue) -> KeyValue:
     """A key and its value, which gRPC gives as such."""
-    if type(pair) is KeyValue:
+    if isinstance(pair, KeyValue):
         return pair
-    get = pair.get  # type: ignore[union-attr]
+    get = pair.get
     try:
         key = a2b_base64(get("key", ""), strict_mode=True)
         value = a2b_base64(get("value", ""), strict_mode=True)

@@ -20,10 +20,21 @@ from consul_access.errors import AnswerTooLarge, BadAnswer, BadValue, InvalidInp
 from consul_access.etcd.protobuf import BYTES, VARINT, field_at, signed, varint, written_field
 from consul_access.models.keys import KeyMetadata, KeyValue
 
-__all__ = ["METHODS", "STATUSES", "TOLD", "Method", "as_json", "decode", "documents", "encode", "framed", "messages_of"]
+__all__ = [
+    "METHODS",
+    "TOLD",
+    "Method",
+    "as_json",
+    "decode",
+    "documents",
+    "encode",
+    "framed",
+    "http_status",
+    "messages_of",
+]
 
-STATUSES: Final = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503, 16: 401}
-"""HTTP's words for gRPC's codes, as the gateway says them; 500 for all others."""
+_STATUSES: Final = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503, 16: 401}
+"""HTTP's words for gRPC's codes."""
 _PARSER: Final = json.JSONDecoder()
 
 
@@ -262,6 +273,11 @@ METHODS: Final = {
     "/v3/watch": Method("Watch", "Watch", "Watch", _WATCH, _WATCHED, many=True),
 }
 """What the gateway's paths stand for (etcd-io/etcd: api/etcdserverpb/rpc.proto, the `google.api.http` options)."""
+
+
+def http_status(code: int) -> int:
+    """The HTTP status with which the gateway answers where gRPC has this code (grpc-gateway: runtime/errors.go)."""
+    return _STATUSES.get(code, 500)
 
 
 # --- framing ------------------------------------------------------------------------------------------------

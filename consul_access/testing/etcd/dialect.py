@@ -11,11 +11,11 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from consul_access.errors import InvalidInput
+from consul_access.etcd.messages import http_status
 
 __all__ = ["Dialect", "Refused"]
 
 _SHORT: Final = {"3.4": "3.4.23", "3.5": "3.5.16", "3.6": "3.6.0"}
-_STATUSES: Final = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503, 16: 401}
 _WORDS: Final = {3: "InvalidArgument", 7: "PermissionDenied", 16: "Unauthenticated"}
 
 
@@ -93,7 +93,7 @@ class Dialect:
         """The HTTP status for a gRPC code."""
         if code == 9 and self.minor == 4 and self.gateway == 1:
             return 412
-        return 500 if code == 4 and self.gateway == 1 else _STATUSES.get(code, 500)
+        return 500 if code == 4 and self.gateway == 1 else http_status(code)
 
     def refusal(self, code: int, text: str) -> bytes:
         """The body of a refusal."""
