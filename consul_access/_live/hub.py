@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from consul_access import consul
-from consul_access._live.question import Listener, Question
+from consul_access._live.question import CONSISTENT, Listener, Question
 from consul_access._live.reading import Key, Reading
 from consul_access._pairs.tasks import Bell
 from consul_access.call import Call, Reply
@@ -259,7 +259,7 @@ class Hub:
         if question.taken:
             return
         value = await self._read(question, reply)
-        verdict = question.judge(value, reply, confirmed=question.guard.is_holding)
+        verdict = question.judge(value, reply, confirmed=ask.index is None and CONSISTENT in call.query)
         if verdict is Verdict.CONFIRM:
             reply = await self._exchanger.reply(question.asking(Ask(None, 0.0), consistent=True))
             value = await self._read(question, reply)

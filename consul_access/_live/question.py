@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from anyio import CancelScope
 
@@ -22,6 +22,9 @@ from consul_access.wire import WireAnswer
 __all__ = ["Driver", "Known", "Listener", "Question"]
 
 log = logging.getLogger("consul_access")
+
+CONSISTENCIES: Final = frozenset({"stale", "cached", "consistent"})
+CONSISTENT: Final = ("consistent", None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,12 +165,18 @@ class Question(Known):
         super().doubt(reason, error)
 
     def asking(self, ask: Ask, *, consistent: bool = False) -> Call[Any]:
-        """The call for one request."""
+        """The call for one request.
+
+        Args:
+            ask: when it is answered. What has to be proven is read consistently, unless another consistency was chosen.
+            consistent: whatever was chosen.
+        """
         call: Call[Any] = self.reading.call
         pairs = call.query
         if consistent:
-            pairs = tuple(pair for pair in pairs if pair[0] not in {"stale", "cached", "consistent"})
-            pairs = (*pairs, ("consistent", None))
+            pairs = tuple(pair for pair in pairs if pair[0] not in CONSISTENCIES)
+        if consistent or (ask.proven and not any(pair[0] in CONSISTENCIES for pair in pairs)):
+            pairs = (*pairs, CONSISTENT)
         if ask.index is None:
             return call._replace(query=pairs)
         waiting = ("index", str(ask.index)), ("wait", f"{ask.wait * 1000:.0f}ms")
@@ -196,12 +205,19 @@ class Question(Known):
             self.rule.answered(index, changed=True, now=now)
 
     def judge(self, value: Any, reply: Reply, *, confirmed: bool) -> Verdict:
-        """What to do with an answer."""
-        index = QueryMeta(reply.headers).index
+        """What to do with an answer.
+
+        Args:
+            value: what it says.
+            reply: the answer.
+            confirmed: it was read consistently.
+        """
+        index, before = QueryMeta(reply.headers).index, self.reading.value(self.latest)
         # After an outage it may be another registry that answers, with whatever index.
         restarted = may_be_another(index, self.believed_index) or self.rule.is_failing or self.guard.is_holding
-        before = len(self.reading.value(self.latest))
-        return self.guard.judge(before, len(value), restarted=restarted, confirmed=confirmed, now=time.monotonic())
+        older = 0 < (index or 0) < self.believed_index and not self.reading.same(before, value)
+        now = time.monotonic()
+        return self.guard.judge(len(before), len(value), restarted=restarted, confirmed=confirmed, now=now, older=older)
 
     def believe(self, value: Any, reply: Reply, *, shared: bool, reason: str) -> bool:
         """The answer is what is known from now on; whether that is news."""

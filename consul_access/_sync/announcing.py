@@ -276,8 +276,8 @@ class Announcing(Sending):
         """Removes entries of catalog mode whose owner is gone: killed, or cut off, without having deregistered.
 
         Their age is the time from the last heartbeat's stamp, by the clock of the service's machine, to now, by this
-        machine's: let it be much more than clocks differ. One that is removed although its owner lives is back with
-        its owner's next heartbeat. Entries without such a stamp are left alone.
+        machine's: let it be much more than clocks differ. They are read consistently. One that is removed although its
+        owner lives is back with its owner's next heartbeat. Entries without such a stamp are left alone.
 
         Args:
             older_than: seconds, `1m30s` or a timedelta; 10 minutes by default. Nothing is removed before it has missed
@@ -298,7 +298,8 @@ class Announcing(Sending):
 
         least = seconds(older_than, what="older_than")
         name = SYNTHETIC_NODE if node is None else inputs.identifier(node, "node")
-        checks = self._transport.send(consul.health.node(name))
+        # A server that still reads its log would tell of heartbeats that are long past.
+        checks = self._transport.send(consul.health.node(name, consistency="consistent"))
         found = reapable(checks, time.time(), least)
         for entry in () if dry_run else found:
             self._transport.send(consul.catalog.deregister(name, entry.id))

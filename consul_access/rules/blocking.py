@@ -46,10 +46,12 @@ class Ask:
     Args:
         index: what to wait beyond; None asks for an answer at once.
         wait: seconds that the server is to wait.
+        proven: the servers were not well, and may tell what was true once: the leader has to prove that it leads.
     """
 
     index: int | None
     wait: float
+    proven: bool = False
 
 
 class BlockingQuery:
@@ -74,6 +76,7 @@ class BlockingQuery:
         "_news",
         "_patience",
         "_refusals",
+        "_shaken",
         "_spread",
         "_wait",
         "due",
@@ -91,7 +94,7 @@ class BlockingQuery:
         self._wait = wait
         self._asked = Ask(None, wait)
         self._asked_at = now
-        self._excused = False
+        self._excused = self._shaken = False
         self._news = _Bucket(BURST, LEAST_PAUSE, now)
         self._patience = _Bucket(CALM, CALM_REFILL, now)
         self._failures = self._refusals = 0
@@ -105,7 +108,7 @@ class BlockingQuery:
             longest: seconds that the server may wait this time, when others are waiting for their turn.
         """
         wait = max(SHORTEST_WAIT, min(self._wait * self._spread(0.9, 1.0), longest))
-        self._asked = Ask(self.index or None, wait)
+        self._asked = Ask(self.index or None, wait, proven=self._shaken)
         self._asked_at = now
         return self._asked
 
@@ -119,6 +122,7 @@ class BlockingQuery:
         """
         self._failures = self._refusals = 0
         before = self.index
+        self._shaken = False
         self._follow(index)
         excused, self._excused = self._excused, False
         self.due = now
@@ -138,6 +142,7 @@ class BlockingQuery:
         if not self._failures:
             self._failing_since = now
         self._failures += 1
+        self._shaken = True
         self.index = 0
         longest = SHORT_CAP if now - self._failing_since < PATIENT_AFTER else LONG_CAP
         ceiling = min(longest, 0.1 * 2.0 ** min(self._failures, 30))
@@ -158,7 +163,7 @@ class BlockingQuery:
     def anew(self, now: float) -> None:
         """What it waits for may never be answered: it begins with a plain read, within a second."""
         self.index = 0
-        self._excused = True
+        self._excused = self._shaken = True
         self.due = now + self._spread(0.0, ANEW_WITHIN)
 
     def hasten(self, now: float) -> None:
@@ -175,7 +180,8 @@ class BlockingQuery:
             self.odd_indexes += 1
             self.index = 1  # always safe, says the documentation
         elif index < self.index:
-            self.index = 0  # the servers were restored or exchanged: begin anew
+            self.index = 0  # the servers were restored or exchanged, or read back what had happened: begin anew
+            self._shaken = True
         else:
             self.index = index
 

@@ -1,9 +1,13 @@
-"""Whether a list that has suddenly become empty is believed.
+"""Whether a list that has suddenly become empty is believed, and one that is older than what is known.
 
 Agents that are being stopped answer waiting queries with 200 and an empty list; servers that have lost their data do
 so for 38 to 87 s, until the agents have told them again; fresh views of the agent's cache do so now and then. No header
 tells. So an empty list after a longer one is confirmed by a consistent read, and when the index went back as well, it
 has to last.
+
+A server that was started again answers while it still reads back what had happened (observed, up to 5 s), and so does
+a leader that was frozen and does not know of the next one: with what was true once, and the index of that time. So
+another list with a lower index is confirmed as well.
 """
 
 from __future__ import annotations
@@ -54,7 +58,9 @@ class Guard:
         """Whether the last answer was not believed."""
         return self._doubtful_since is not None
 
-    def judge(self, before: int, after: int, *, restarted: bool, confirmed: bool, now: float) -> Verdict:
+    def judge(
+        self, before: int, after: int, *, restarted: bool, confirmed: bool, now: float, older: bool = False
+    ) -> Verdict:
         """What to do with an answer.
 
         Args:
@@ -64,10 +70,11 @@ class Guard:
                 before it: it may be another registry's.
             confirmed: it is a consistent read.
             now: the monotonic time.
+            older: it says something else than the last one believed, and its index is lower.
         """
         vanished = before > 0 and after == 0
         lost = restarted and after < before * REMAINS
-        if not vanished and not lost:
+        if not vanished and not lost and (confirmed or not older):
             self._doubtful_since = None
             return Verdict.BELIEVE
         if not confirmed:

@@ -345,6 +345,84 @@ class TestWhatIsBelieved:
 
         face.run(story)
 
+    def test_a_list_of_an_earlier_time_is_never_seen(self, face):
+        """A server that reads back what had happened answers with what was true once, and with the index of then."""
+        seen = []
+
+        def play(request, query):
+            if "consistent" in query:
+                return listed(entry(3), index=12)
+            if query.get("index") == ["10"]:
+                return listed(entry(1), entry(2), index=7)
+            return steps.never() if "index" in query else listed(entry(1))
+
+        async def story():
+            with PlayedRegistry(play) as registry:
+                async with face.access(url=registry.url) as access:
+                    watch = aiter(access.watch("orders"))
+                    for _ in range(2):
+                        snapshot = await anext(watch)
+                        seen.append((ids(snapshot), snapshot.is_stale, snapshot.index))
+            assert seen == [(["orders-1"], False, 10), (["orders-3"], False, 12)]
+
+        face.run(story)
+
+    def test_the_same_list_with_an_earlier_index_is_believed_and_what_comes_next_is_proven(self, face):
+        def play(request, query):
+            if "consistent" in query:
+                return listed(entry(2), index=8)
+            if query.get("index") == ["10"]:
+                return listed(entry(1), index=7)
+            return steps.never() if "index" in query else listed(entry(1))
+
+        async def story():
+            with PlayedRegistry(play) as registry:
+                async with face.access(url=registry.url) as access, access.resolver("orders") as orders:
+                    await face.eventually(lambda: ids(orders.instances()) == ["orders-2"])
+                    proven = ["consistent" in request.target for request in watching(registry.requests)]
+                    assert proven[:3] == [False, False, True]
+
+        face.run(story)
+
+    @pytest.mark.parametrize(
+        ("query", "chosen"),
+        [({}, "consistent"), ({"consistency": "stale"}, "stale"), ({"cached": True}, "cached")],
+        ids=["default", "stale", "cached"],
+    )
+    def test_after_an_outage_the_leader_has_to_prove_that_it_leads(self, face, query, chosen):
+        async def story():
+            with BlockingRegistry(entry(1)) as registry:
+                async with face.access(url=registry.url) as access, access.resolver("orders", **query) as orders:
+                    await face.eventually(lambda: len(watching(registry.requests)) == 2)
+                    registry.fault = steps.reset()
+                    registry.change(entry(2))
+                    await face.eventually(lambda: orders.snapshot().is_stale)
+                    registry.fault = None
+                    await face.eventually(lambda: ids(orders.instances()) == ["orders-2"])
+                    first, *later = watching(registry.requests)
+                    reading = next(request.target for request in later if "index" not in request.target)
+                    assert "consistent" not in first.target
+                    assert [word for word in ("stale", "cached", "consistent") if word in reading] == [chosen]
+
+        face.run(story)
+
+    def test_a_list_of_an_earlier_time_that_nobody_can_prove_stays_out_and_the_one_that_is_known_is_flagged(self, face):
+        def play(request, query):
+            if "consistent" in query:
+                return answer(500, body=b"No cluster leader")
+            if query.get("index") == ["10"]:
+                return listed(entry(2), index=7)
+            return listed(entry(1))
+
+        async def story():
+            with PlayedRegistry(play) as registry:
+                async with face.access(url=registry.url) as access, access.resolver("orders") as orders:
+                    await face.eventually(lambda: orders.snapshot().is_stale)
+                    assert "leader" in orders.snapshot().reason
+                    assert ids(orders.instances()) == ["orders-1"]
+
+        face.run(story)
+
     def test_f30_all_instances_vanish_and_the_index_goes_back(self, face):
         """The servers lost their data: the list stays, and says that it is doubtful."""
 

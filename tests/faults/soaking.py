@@ -90,13 +90,7 @@ class Ground(ABC):
 
 
 class AtConsul(Ground):
-    """One server with its data on disk.
-
-    When it is started again it answers at once, while it still reads back what had happened; nothing in these answers
-    says so, except that their index is lower than before. On a busy machine that takes it five seconds (observed).
-    """
-
-    bounds = replace(BOUNDS, replay=10.0)
+    """One server with its data on disk."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         super().__init__(stack)
@@ -142,11 +136,11 @@ class AtConsul(Ground):
 class AtConsulCluster(AtConsul):
     """Three servers, and the client agent of this machine.
 
-    A leader that was frozen answers what it has until it hears of the next one, and a new one while it reads its log:
-    in the default mode nothing in these answers says so (https://developer.hashicorp.com/consul/api-docs/features/consistency).
+    A leader that was frozen answers who waits with what happened meanwhile, one change after the other as it is told of
+    them; in the default mode nothing says that there are more (https://developer.hashicorp.com/consul/api-docs/features/consistency).
     """
 
-    bounds = replace(BOUNDS, replay=10.0, replaying=("killed", "without quorum", "frozen"))
+    bounds = replace(BOUNDS, replay=1.0, replaying=("killed", "without quorum", "frozen"))
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         Ground.__init__(self, stack)

@@ -24,6 +24,8 @@ from consul_access import (
 )
 from consul_access.rules.heartbeats import heartbeat_of, stamped
 from tests.support.cluster import Cluster
+from tests.support.registry import PlayedRegistry
+from tests.support.scripted import answer
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -379,6 +381,23 @@ def test_reap_removes_entries_whose_owner_is_gone_and_says_which(face, server, c
     with caplog.at_level(logging.INFO, "consul_access"):
         face.run(story)
     assert "dead on node consul-access is removed" in caplog.text
+
+
+def test_reap_does_not_go_by_what_was_true_once(face):
+    """A server that still reads its log, played: only a consistent read tells of the last heartbeat."""
+
+    def play(request, query):
+        age = 1.0 if "consistent" in query else 700.0
+        check = {"CheckID": "service:orders-1", "Status": "passing", "ServiceID": "orders-1", "Node": "consul-access"}
+        return answer(body=json.dumps([check | {"Output": stamped(time.time() - age, BEAT)}]).encode())
+
+    async def story():
+        with PlayedRegistry(play) as registry:
+            async with face.access(url=registry.url) as access:
+                assert await access.reap() == []
+            assert [request.method for request in registry.requests] == ["GET"]
+
+    face.run(story)
 
 
 def test_one_that_is_reaped_although_it_lives_is_back_with_its_next_heartbeat(server, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,10 +16,12 @@ import pytest
 from consul_access import AsyncConsulAccess, ConsulAccess, ConsulSettings, NoInstances, TokenUnknown
 from tests.support.freezing import sees_it_frozen
 from tests.support.many import all_told, connections, forgotten, written
+from tests.support.waiting import eventually
 
 OUTAGE = float(os.environ.get("OUTAGE", "8"))
 """Seconds that the agent is away while instances are picked; `OUTAGE=60` is the long version."""
 ROUNDS = 20
+READERS = 20
 
 
 def ids(found):
@@ -37,6 +40,24 @@ def spread(told, what, times):
     told(f"{what}, p50", statistics.median(ordered))
     told(f"{what}, p99", ordered[int(len(ordered) * 0.99)])
     assert statistics.median(ordered) < 0.25
+
+
+def at_external(consul, verb, **fields):
+    """Changes what the catalog holds of a node that no agent looks after."""
+    status, text = consul.request("PUT", f"/v1/catalog/{verb}", {"Node": "external", "Address": "10.9.0.1", **fields})
+    assert status == 200, text
+
+
+def a_long_change(consul, number):
+    """One entry of the log with as many operations as there may be."""
+    sets = [{"KV": {"Verb": "set", "Key": f"{number}/{place}", "Value": "YQ=="}} for place in range(64)]
+    status, text = consul.request("PUT", "/v1/txn", sets)
+    assert status == 200, text
+
+
+def confirmed(resolvers, wanted):
+    """Whether all of them say that this is the list, and that it is so now."""
+    return all(ids(one.instances()) == wanted and not one.snapshot().is_stale for one in resolvers)
 
 
 class TestPropagation:
@@ -182,6 +203,30 @@ class TestOutages:
                 await face.eventually(lambda: ids(orders.instances()) == ["orders-2", "orders-3"], within=2)
 
         face.run(story)
+
+    def test_a_server_that_still_reads_its_log_is_not_believed(self, agents):
+        """It answers meanwhile with what was true once, in the default mode, and nothing but the index tells."""
+        server, told = agents(server=True), []
+        for name in ("orders-1", "orders-2"):
+            at_external(server, "register", Service={"ID": name, "Service": "orders", "Port": 8001})
+        with contextlib.ExitStack() as stack:
+            resolvers = []
+            for _ in range(READERS):
+                access = stack.enter_context(ConsulAccess(url=server.url))
+                resolvers.append(stack.enter_context(access.resolver("orders")))
+                caller = access.on_change("orders", lambda one: told.append((ids(one), one.is_stale)))
+                stack.callback(caller.stop)
+            for number in range(200):  # which takes some time to read back
+                a_long_change(server, number)
+            at_external(server, "deregister", ServiceID="orders-2")
+            eventually(lambda: confirmed(resolvers, ["orders-1"]), within=60)
+            told.clear()
+            server.kill()
+            eventually(lambda: all(one.snapshot().is_stale for one in resolvers), within=60)
+            server.run()
+            eventually(lambda: confirmed(resolvers, ["orders-1"]), within=60)
+        assert len(told) >= 2 * READERS
+        assert {tuple(found) for found, _ in told} == {("orders-1",)}
 
     def test_f30_an_agent_that_comes_back_without_its_data(self, face, agents):
         agent = agents()

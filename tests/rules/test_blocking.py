@@ -180,6 +180,30 @@ def test_what_is_not_believed_is_looked_at_again_in_seconds():
     assert rule.ask(rule.due).index is None
 
 
+@given(st.integers(0, 99), st.sampled_from(["failed", "anew", "index"]))
+def test_after_what_may_have_shaken_the_servers_one_answer_has_to_be_proven(seed, how):
+    rule = query(seed)
+    assert not rule.ask(0.0).proven
+    rule.answered(9, changed=True, now=0.0)
+    assert not rule.ask(0.0).proven
+    if how == "index":
+        rule.answered(8, changed=False, now=0.0)
+    else:
+        getattr(rule, how)(0.0)
+    ask = rule.ask(rule.due)
+    assert (ask.index, ask.proven) == (None, True)
+    assert rule.ask(rule.due).proven, "until there is an answer"
+    rule.answered(9, changed=False, now=rule.due)
+    assert not rule.ask(rule.due).proven
+
+
+@pytest.mark.parametrize("how", ["refused", "suspect"])
+def test_a_refusal_and_what_is_confirmed_anyway_shake_nothing(how):
+    rule = query()
+    getattr(rule, how)(0.0)
+    assert not rule.ask(rule.due).proven
+
+
 @given(st.integers(0, 99))
 def test_what_begins_anew_reads_within_a_second_and_then_waits_at_once(seed):
     rule = query(seed)

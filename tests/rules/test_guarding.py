@@ -61,6 +61,16 @@ def test_nothing_was_known_so_nothing_is_doubted(after):
     assert Guard().judge(0, after, restarted=True, confirmed=False, now=0.0) is Verdict.BELIEVE
 
 
+@given(lengths, st.integers(1, 10_000), st.booleans())
+def test_another_list_of_an_earlier_time_is_confirmed_and_then_believed(before, after, restarted):
+    guard = Guard()
+    verdict = guard.judge(before, after, restarted=restarted, confirmed=False, now=0.0, older=True)
+    assert verdict is Verdict.CONFIRM
+    assert not guard.is_holding
+    if after >= before:
+        assert guard.judge(before, after, restarted=True, confirmed=True, now=0.0, older=True) is Verdict.BELIEVE
+
+
 @given(lengths, st.integers(1, 10_000), st.integers(0, 2**40), st.one_of(st.none(), st.integers(0, 2**40)))
 def test_news_after_which_nobody_is_asked_is_news_that_the_guard_would_have_believed(before, after, believed, index):
     """What is taken over on arrival is never what would have been confirmed or held back."""
