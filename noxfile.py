@@ -27,9 +27,10 @@ ENDS = {"oldest": "lowest-direct", "newest": "highest"}
 # One is built here although it has no wheel, as its users have to do; and this project itself.
 BUILT = ("etcd3", "consul-access")
 TESTS = (
-    *(f"tests/test_{name}.py" for name in ("call", "exports", "settings", "wire", "wire2")),
+    *(f"tests/test_{name}.py" for name in ("call", "exports", "settings", "wire", "wire2", "wire_grpc")),
     "tests/models",
-    *(f"tests/faces/test_{name}.py" for name in ("health", "multiplexed", "reading", "registering", "transport")),
+    *(f"tests/faces/test_{name}.py" for name in ("grpc_faults", "health", "multiplexed", "reading", "registering")),
+    "tests/faces/test_transport.py",
     *(f"tests/testing/test_{name}.py" for name in ("memory", "plugin")),
     "tests/cli/test_app.py",
     *(f"tests/live/test_{name}.py" for name in ("asgi", "wsgi", "django", "gunicorn", "grpc", "health_server")),
