@@ -152,18 +152,17 @@ class AsyncGrpcConnection(AsyncConnection):
     def _answer(self, method: Method, request: Request) -> WireAnswer:
         """The answer as the gateway would have given it."""
         calls = self.calls
-        answer = WireAnswer(calls.status, calls.headers, b"", calls.is_idle, b"", self.remote_ip)
+        status, body, message = calls.status, b"", None
         if calls.is_foreign:
-            return answer._replace(body=calls.take())
-        code, text = calls.outcome()
-        if code:
-            return answer._replace(status=http_status(code), body=_refusal(code, text))
-        answers = _decoded(method, calls.take())
-        if request.takes_message and not method.many:
-            (message,) = answers
-            return answer._replace(message=message)
-        told = [as_json(method.answer, one) for one in answers]
-        return answer._replace(body=b"\n".join(json_body({"result": one} if method.many else one) for one in told))
+            body = calls.take()
+        elif (outcome := calls.outcome())[0]:
+            status, body = http_status(outcome[0]), _refusal(*outcome)
+        elif request.takes_message and not method.many:
+            (message,) = _decoded(method, calls.take())
+        else:
+            told = [as_json(method.answer, one) for one in _decoded(method, calls.take())]
+            body = b"\n".join(json_body({"result": one} if method.many else one) for one in told)
+        return WireAnswer(status, calls.headers, body, calls.is_idle, b"", self.remote_ip, message)
 
 
 class _Messages:

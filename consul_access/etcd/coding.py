@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from binascii import Error, a2b_base64, b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from consul_access.call import Call, Repeat, Reply, json_body, read_json
 from consul_access.errors import BadAnswer
@@ -17,6 +17,7 @@ __all__ = [
     "gateway_call",
     "key_body",
     "key_value",
+    "key_values",
     "read_object",
     "revision_of",
 ]
@@ -119,6 +120,13 @@ def read_object(read: Callable[[dict[str, Any]], T], reply: Reply) -> T:
 def revision_of(answer: Mapping[str, Any]) -> int:
     """The store's revision when the answer was made; 0 where the answer does not tell."""
     return int(answer.get("header", {}).get("revision", 0))
+
+
+def key_values(pairs: Sequence[Mapping[str, Any] | KeyValue]) -> tuple[KeyValue, ...]:
+    """Keys and values, which gRPC gives as such; there may be many."""
+    if pairs and isinstance(pairs[0], KeyValue):
+        return tuple(cast("Sequence[KeyValue]", pairs))
+    return tuple(map(key_value, pairs))
 
 
 def key_value(pair: Mapping[str, Any] | KeyValue) -> KeyValue:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from consul_access.call import Call, Repeat
 from consul_access.errors import InvalidInput
-from consul_access.etcd.coding import gateway_call, key_body, key_value, revision_of
+from consul_access.etcd.coding import gateway_call, key_body, key_value, key_values, revision_of
 from consul_access.models.keys import KeyValue, key_bytes, prefix_end, value_bytes
 
 __all__ = [
@@ -350,8 +350,7 @@ def _request(operation: Operation) -> dict[str, Any]:
 
 def _page(answer: dict[str, Any]) -> Page:
     get = answer.get
-    items = tuple(map(key_value, get("kvs", ())))
-    return Page(items, bool(get("more", False)), int(get("count", 0)), revision_of(answer))
+    return Page(key_values(get("kvs", ())), bool(get("more", False)), int(get("count", 0)), revision_of(answer))
 
 
 def _written(answer: dict[str, Any]) -> Written:
@@ -360,9 +359,7 @@ def _written(answer: dict[str, Any]) -> Written:
 
 
 def _deleted(answer: dict[str, Any]) -> Deleted:
-    return Deleted(
-        int(answer.get("deleted", 0)), revision_of(answer), tuple(map(key_value, answer.get("prev_kvs", ())))
-    )
+    return Deleted(int(answer.get("deleted", 0)), revision_of(answer), key_values(answer.get("prev_kvs", ())))
 
 
 def _txn_answer(answer: dict[str, Any]) -> TxnAnswer:

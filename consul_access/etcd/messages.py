@@ -12,12 +12,13 @@ import json
 import struct
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
 from consul_access.errors import AnswerTooLarge, BadAnswer, BadValue, InvalidInput
-from consul_access.etcd.protobuf import BYTES, VARINT, field_at, signed, varint, written_field
+from consul_access.etcd.protobuf import ALL_BITS, BYTES, MOST_BITS, VARINT, field_at, signed, varint, written_field
 from consul_access.models.keys import KeyMetadata, KeyValue
 
 __all__ = [
@@ -36,16 +37,27 @@ __all__ = [
 _STATUSES: Final = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503, 16: 401}
 """HTTP's words for gRPC's codes."""
 _PARSER: Final = json.JSONDecoder()
+_new: Final = tuple.__new__
 
 
 class Message:
     """A message: its fields, by their names in JSON."""
 
-    __slots__ = ("by_name", "by_number")
-
     def __init__(self, **fields: Field) -> None:
         self.by_name = fields
-        self.by_number = {field.number: (name, field) for name, field in fields.items()}
+
+    @cached_property
+    def by_tag(self) -> dict[int, tuple[str, Field, bool, Callable[..., Any]]]:
+        """What its fields begin with in an answer: the name, the field, whether it is a number, and what reads it."""
+        return {
+            field.number << 3 | (VARINT if field.kind in _NUMBERS else BYTES): (
+                name,
+                field,
+                field.kind in _NUMBERS,
+                _READERS[field.kind],
+            )
+            for name, field in self.by_name.items()
+        }
 
 
 class Field(NamedTuple):
@@ -371,28 +383,59 @@ def _number(kind: str, number: int) -> int:
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def decode(message: Message, data: memoryview) -> dict[str, Any]:
+def decode(message: Message, data: bytes | memoryview) -> dict[str, Any]:
     """An answer as the gateway's JSON would be parsed to, but for pairs of key and value, which are `KeyValue`.
 
     Raises:
         BadValue: it is damaged.
     """
-    by_number = message.by_number
+    raw = bytes(data)
+    try:
+        return _message(message, raw, 0, len(raw))
+    except IndexError:
+        raise BadValue(f"the value is cut off: {len(raw)} bytes are not all") from None
+
+
+def _message(message: Message, raw: bytes, position: int, end: int) -> dict[str, Any]:
+    by_tag = message.by_tag
     found: dict[str, Any] = {}
-    position, end = 0, len(data)
     while position < end:
-        number, wire, value, position = field_at(data, position)
-        if number not in by_number:
+        tag, after = raw[position], position + 1
+        if tag > 0x7F:
+            tag, after = varint(raw, position)
+        if tag not in by_tag:
+            position = _skipped(message, raw, position)
             continue
-        name, field = by_number[number]
-        if wire != (VARINT if field.kind in _NUMBERS else BYTES):
-            raise BadValue(f"the field {name!r} has the wire type {wire}")
-        read = _READERS[field.kind](field, value)
-        if field.many:
-            found.setdefault(name, []).append(read)
+        name, field, is_number, read = by_tag[tag]
+        number, position = raw[after], after + 1
+        if number > 0x7F:
+            number, position = varint(raw, after)
+        if is_number:
+            value = read(field, number)
         else:
-            found[name] = read
+            begin, position = position, position + number
+            _within(position, end)
+            value = read(field, raw, begin, position)
+        if field.many:
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    _within(position, end)
     return found
+
+
+def _within(position: int, end: int) -> None:
+    if position > end:
+        raise BadValue(f"the value is cut off: it has {position - end} bytes fewer than it says")
+
+
+def _skipped(message: Message, raw: bytes, position: int) -> int:
+    """The end of a field that is not known here."""
+    number, wire, _, position = field_at(memoryview(raw), position)
+    for name, field in message.by_name.items():
+        if field.number == number:
+            raise BadValue(f"the field {name!r} has the wire type {wire}")
+    return position
 
 
 def as_json(message: Message, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -427,36 +470,35 @@ def _pair_as_json(pair: KeyValue) -> dict[str, str]:
     }
 
 
-def _pair(_field: Field, data: memoryview) -> KeyValue:
-    """A key and its value. There may be many, so numbers and lengths are read here, without a further call."""
-    raw = bytes(data)
-    found: list[Any] = [b"", 0, 0, 0, b"", 0]
-    position, end = 0, len(raw)
-    try:
-        while position < end:
-            tag = raw[position]
-            if tag not in _TAGS:
-                position = field_at(data, position)[-1]
-                continue
-            number = raw[position + 1]
-            position += 2
-            if number > 0x7F:
-                number, position = varint(raw, position - 1)
-            begin = position
-            if tag in _TEXTS:
-                position += number
-            found[(tag >> 3) - 1] = raw[begin:position] if tag in _TEXTS else number
-    except IndexError:
-        position = end + 1
-    if position > end:
-        raise BadValue(f"the value is cut off: {end} bytes are not all")
-    key, created, modified, version, value, lease = found
-    return KeyValue(value, KeyMetadata(key, created, modified, version, signed(lease) or None))
+def _pair(_field: Field, raw: bytes, position: int, end: int) -> KeyValue:
+    """A key and its value. There may be many, so numbers are read here, and tuples made, without a further call."""
+    found: list[Any] = [None, b"", 0, 0, 0, b"", 0]
+    while position < end:
+        tag, number, start = raw[position], raw[position + 1], position
+        position += 2
+        if number > 0x7F:
+            number, shift = number & 0x7F, 7
+            while (byte := raw[position]) > 0x7F:
+                number |= (byte & 0x7F) << shift
+                position, shift = position + 1, shift + 7
+                if shift > MOST_BITS:
+                    raise BadValue("a number is longer than 10 bytes")
+            number, position = (number | byte << shift) & ALL_BITS, position + 1
+        if tag in _NUMBER_TAGS:
+            found[tag >> 3] = number
+        elif tag in _TEXT_TAGS:
+            found[tag >> 3] = raw[position : position + number]
+            position += number
+        else:
+            position = field_at(memoryview(raw), start)[-1]
+    _within(position, end)
+    _, key, created, modified, version, value, lease = found
+    return _new(KeyValue, (value, _new(KeyMetadata, (key, created, modified, version, signed(lease) or None))))
 
 
-def _text(_field: Field, data: memoryview) -> str:
+def _text(_field: Field, raw: bytes, begin: int, end: int) -> str:
     try:
-        return str(data, "utf-8")
+        return raw[begin:end].decode()
     except UnicodeDecodeError as error:
         raise BadValue("a text is not UTF-8") from error
 
@@ -465,19 +507,19 @@ def _enum(field: Field, number: int) -> str | int:
     return field.names[number] if number < len(field.names) else number
 
 
-_TEXTS: Final = frozenset({0x0A, 0x2A})
-_TAGS: Final = _TEXTS | {0x10, 0x18, 0x20, 0x30}
-"""How a pair's fields begin: key and value, three revisions and the lease (etcd-io/etcd: api/mvccpb/kv.proto)."""
+_NUMBER_TAGS: Final = frozenset({0x10, 0x18, 0x20, 0x30})
+_TEXT_TAGS: Final = frozenset({0x0A, 0x2A})
+"""How a pair's fields begin: three revisions and the lease, key and value (etcd-io/etcd: api/mvccpb/kv.proto)."""
 _LONG: Final = frozenset({"int", "uint"})
 _NUMBERS: Final = frozenset({"int", "uint", "short", "flag", "enum"})
-_READERS: Final[dict[str, Callable[[Field, Any], Any]]] = {
+_READERS: Final[dict[str, Callable[..., Any]]] = {
     "int": lambda _field, number: signed(number),
     "uint": lambda _field, number: number,
     "short": lambda _field, number: number,
     "flag": lambda _field, number: bool(number),
     "enum": _enum,
     "text": _text,
-    "bytes": lambda _field, data: b2a_base64(data, newline=False).decode("ascii"),
-    "message": lambda field, data: decode(field.message, data),
+    "bytes": lambda _field, raw, begin, end: b2a_base64(raw[begin:end], newline=False).decode("ascii"),
+    "message": lambda field, raw, begin, end: _message(field.message, raw, begin, end),
     "pair": _pair,
 }

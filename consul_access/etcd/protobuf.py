@@ -9,14 +9,26 @@ from typing import Final
 
 from consul_access.errors import BadValue
 
-__all__ = ["BYTES", "VARINT", "field_at", "signed", "varint", "written_field", "written_varint"]
+__all__ = [
+    "ALL_BITS",
+    "BYTES",
+    "MOST_BITS",
+    "VARINT",
+    "field_at",
+    "signed",
+    "varint",
+    "written_field",
+    "written_varint",
+]
 
 VARINT: Final = 0
 BYTES: Final = 2
 _FIXED: Final = {1: 8, 5: 4}
 """Wire types of numbers with so many bytes."""
-_MOST_BITS: Final = 63
-_64_BITS: Final = 0xFFFFFFFFFFFFFFFF
+_SHORT: Final = tuple(bytes([number]) for number in range(0x80))
+MOST_BITS: Final = 63
+"""Of a number so many may come before its last byte."""
+ALL_BITS: Final = 0xFFFFFFFFFFFFFFFF
 
 
 def field_at(data: memoryview, position: int) -> tuple[int, int, int | memoryview, int]:
@@ -57,10 +69,10 @@ def varint(data: memoryview | bytes, position: int) -> tuple[int, int]:
             position += 1
             byte = data[position]
             if byte < 0x80:
-                return (result | byte << shift) & _64_BITS, position + 1
+                return (result | byte << shift) & ALL_BITS, position + 1
             result |= (byte & 0x7F) << shift
             shift += 7
-            if shift > _MOST_BITS:
+            if shift > MOST_BITS:
                 raise BadValue("a number is longer than 10 bytes")
     except IndexError:
         raise BadValue("the value is cut off in the middle of a number") from None
@@ -73,7 +85,9 @@ def signed(number: int) -> int:
 
 def written_varint(number: int) -> bytes:
     """The number as it is written, a negative one in 10 bytes."""
-    rest = number & _64_BITS
+    if 0 <= number <= 0x7F:  # most are
+        return _SHORT[number]
+    rest = number & ALL_BITS
     found = bytearray()
     while rest > 0x7F:
         found.append(rest & 0x7F | 0x80)

@@ -192,17 +192,15 @@ def test_no_bytes_are_an_unhandled_error(path, method, noise):
 
 
 def test_a_damaged_answer_is_told_wherever_it_is_damaged():
-    whole = made(
-        "RangeResponse",
-        {"header": {"revision": 7}, "kvs": [{"key": b"k" * 200, "value": b"v", "mod_revision": 300}], "count": 1},
-    ).SerializeToString()
+    pairs = [{"key": b"k" * 200, "value": b"v", "mod_revision": 300}, {"key": b"l", "lease": -1}, {"key": b"m"}]
+    whole = made("RangeResponse", {"header": {"revision": 7}, "kvs": pairs, "count": 1}).SerializeToString()
     method = METHODS["/v3/kv/range"]
     assert decode(method.answer, memoryview(whole))["count"] == 1
     for position in range(1, len(whole)):
         for byte in (0, 0x7F, 0x80, 0xFF):
             readable(method, whole[:position] + bytes([byte]) + whole[position + 1 :])
     cut_off = [position for position in range(len(whole)) if not readable(method, whole[:position])]
-    assert len(cut_off) > len(whole) - 10  # all but the ends of its four fields
+    assert len(cut_off) > len(whole) - 10  # all but the ends of its six fields
 
 
 def readable(method, data):
@@ -217,8 +215,22 @@ def readable(method, data):
 def test_fields_of_later_versions_are_skipped_also_in_pairs():
     later = b"\xa2\x06\x03new" + b"\xa8\x06\x05" + b"\xb1\x06" + b"\xff" * 8
     pair = b"\x0a\x01k" + later + b"\x2a\x01v"
-    answer = decode(METHODS["/v3/kv/range"].answer, memoryview(later + b"\x12" + bytes([len(pair)]) + pair))
-    assert (answer["kvs"][0].key, answer["kvs"][0].value) == (b"k", b"v")
+    message = (later + b"\x12" + bytes([len(pair)]) + pair) * 2 + b"\x12" + bytes([len(pair)]) + pair
+    answer = decode(METHODS["/v3/kv/range"].answer, memoryview(message))
+    assert [(one.key, one.value) for one in answer["kvs"]] == [(b"k", b"v")] * 3
+
+
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_a_number_in_a_pair_has_64_bits_at_most(pairs):
+    method, negative = METHODS["/v3/kv/range"], b"\xff" * 9 + b"\x01"
+    for number, expected in ((negative, -1), (b"\xff" * 9 + b"\x7f", -1), (b"\xff" * 10 + b"\x01", None)):
+        message = (b"\x12" + bytes([len(number) + 1]) + b"\x30" + number) * pairs
+        if expected is None:
+            assert not readable(method, message)
+        else:
+            assert [one.metadata.lease for one in decode(method.answer, memoryview(message))["kvs"]] == [
+                expected
+            ] * pairs
 
 
 @pytest.mark.parametrize(

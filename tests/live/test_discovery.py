@@ -695,6 +695,6 @@ class TestArguments:
         tasks, threads = (inspect.signature(kind) for kind in (AsyncDiscoveryTransport, DiscoveryTransport))
 
         assert str(tasks).replace("Async", "").replace("_async", "_sync") == str(threads)
-        assert AsyncDiscoveryTransport.__doc__.replace("Async", "") == DiscoveryTransport.__doc__
+        assert inspect.getdoc(AsyncDiscoveryTransport).replace("Async", "") == inspect.getdoc(DiscoveryTransport)
         for name in threads.parameters:
-            assert f"        {name}: " in DiscoveryTransport.__doc__
+            assert f"    {name}: " in inspect.getdoc(DiscoveryTransport)
