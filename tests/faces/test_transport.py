@@ -36,6 +36,7 @@ from consul_access._async.carrier import AsyncCarrier
 from consul_access._sync.bridge import CarrierTransport
 from consul_access._sync.carrier import Carrier
 from tests.support.scripted import answer, garbage, hang_up_after, never, packed, reset
+from tests.support.waiting import eventually
 
 ONE = json.dumps(
     [{"Node": {"Node": "n", "Address": "10.0.0.1"}, "Service": {"ID": "web-1", "Service": "web", "Port": 80}}]
@@ -618,6 +619,8 @@ class TestOtherPeoplesTransports:
             assert client.post(f"{server.url}/x?y=1", json={"b": 2}).json() == {"a": 1}
             assert client.get(server.url).text == "unpacked"
             assert client.get(server.url).status_code == 200
+            (pool,) = carrier._pools.values()
+            eventually(lambda: pool.idle[0].is_at_end())  # the server hangs up after its answer, when it comes to it
             assert client.get(server.url).status_code == 200
         assert json.loads(server.requests[0].body) == {"b": 2}
         assert server.requests[0].target == "/x?y=1"
