@@ -90,7 +90,7 @@ def beside_the_usual(known: dict[str, Any], names: list[str], rounds: int) -> in
 
 
 def write(found: dict[str, Any]) -> None:
-    """Puts it into the documentation; the page in the order in which it is stored, since it can be made of that again."""
+    """Puts it into the documentation; the page in the order of what is stored, from which it can be made again."""
     stored = json.dumps(found, indent=1, sort_keys=True)
     RESULTS.write_text(stored + "\n")
     PAGE.write_text(f"{PAGE.read_text().partition(MARK)[0]}{MARK}\n\n{tables(json.loads(stored))}")
