@@ -34,6 +34,7 @@ Server: TypeAlias = Any
 
 FENCE = encoded("soak/last change")
 """The key that holds the number of the last change."""
+FENCE_AT_CONSUL = "soak/last-change"
 
 
 def spoilt(data: bytes) -> bytes:
@@ -108,11 +109,33 @@ class AtConsul(Ground):
         return [self.agent]
 
     def write(self, instance: str, present: bool, change: int) -> bool:
-        node = {"Node": "external", "Address": "10.9.0.1"}
-        if present:
-            service = {"ID": instance, "Service": "orders", "Address": "10.9.0.1", "Port": 8000}
-            return self._put("/v1/catalog/register", node | {"Service": service})
-        return self._put("/v1/catalog/deregister", node | {"ServiceID": instance})
+        """Done once, however often it is tried.
+
+        A server that was frozen may carry a try out when it wakes (observed), whose answer nobody waits for any more.
+        So each change also writes its number, over the one before and no other.
+        """
+        for server in self.asked():
+            with contextlib.suppress(OSError):
+                if self._step(server, instance, present, change):
+                    return True
+        return False
+
+    def _step(self, server: Any, instance: str, present: bool, change: int) -> bool:
+        status, text = server.request("GET", f"/v1/kv/{FENCE_AT_CONSUL}?consistent")
+        if status not in {200, 404}:
+            return False
+        (last,) = json.loads(text) if status == 200 else ({"ModifyIndex": 0, "Value": ""},)
+        number = encoded(f"{change:09}")
+        if last["Value"] == number:
+            return True
+        service = {"ID": instance, "Service": "orders", "Address": "10.9.0.1", "Port": 8000}
+        fence = {"Verb": "cas", "Key": FENCE_AT_CONSUL, "Value": number, "Index": last["ModifyIndex"]}
+        step = [
+            {"KV": fence},
+            {"Node": {"Verb": "set", "Node": {"Node": "external", "Address": "10.9.0.1"}}},
+            {"Service": {"Verb": "set" if present else "delete", "Node": "external", "Service": service}},
+        ]
+        return bool(server.request("PUT", "/v1/txn", step)[0] == 200)
 
     def kept(self) -> set[str] | None:
         for server in self.asked():
@@ -124,13 +147,6 @@ class AtConsul(Ground):
     def forget(self, instance: str) -> None:
         with contextlib.suppress(OSError):
             self.agent.request("PUT", f"/v1/agent/service/deregister/{instance}")
-
-    def _put(self, path: str, body: object) -> bool:
-        for server in self.asked():
-            with contextlib.suppress(OSError):
-                if server.request("PUT", path, body)[0] == 200:
-                    return True
-        return False
 
 
 class AtConsulCluster(AtConsul):
