@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import logging
 import os
@@ -23,7 +25,7 @@ from consul_access import (
     UnknownService,
 )
 from consul_access.rules.heartbeats import heartbeat_of, stamped
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, paused
 from tests.support.registry import PlayedRegistry
 from tests.support.scripted import answer
 from tests.support.waiting import eventually
@@ -307,12 +309,17 @@ def test_three_servers_none_of_which_matters_alone(face):
 
 def written(server, service_id, age, name="orders"):
     """An instance whose owner was heard of so long ago."""
-    output = "" if age is None else stamped(time.time() - age, 10.0)
-    own = {"CheckID": f"service:{service_id}", "Status": "passing", "ServiceID": service_id, "Output": output}
-    service = {"ID": service_id, "Service": name, "Address": "10.0.0.9", "Port": 80}
-    body = {"Node": "consul-access", "Address": "127.0.0.1", "Service": service, "Check": own}
+    body = heard_of(service_id, age, name)
     status, text = server.request("PUT", "/v1/catalog/register", body)
     assert status == 200, text
+
+
+def heard_of(service_id, age, name="orders", every=10.0):
+    """What is written of it."""
+    output = "" if age is None else stamped(time.time() - age, every)
+    own = {"CheckID": f"service:{service_id}", "Status": "passing", "ServiceID": service_id, "Output": output}
+    service = {"ID": service_id, "Service": name, "Address": "10.0.0.9", "Port": 80}
+    return {"Node": "consul-access", "Address": "127.0.0.1", "Service": service, "Check": own}
 
 
 def test_readers_leave_out_whose_heartbeat_is_older_than_they_say(face, server):
@@ -429,6 +436,29 @@ def test_a_killed_owner_is_left_out_by_age_and_reaped(server, told):
         assert len(access.instances("orders")) == 1
         assert len(access.reap(older_than=1)) == 1
         assert access.instances("orders", policy="any") == []
+
+
+def test_what_a_server_that_was_frozen_carries_out_late_is_left_out_by_age_and_reaped(told):
+    """It does what it was asked before, although nobody waits for it any more and the service is gone since."""
+    with Cluster() as cluster:
+        leader = cluster.leader()
+        frozen = cluster.others(leader)[0]
+        with paused(frozen):
+            asking = http.client.HTTPConnection(frozen.host, frozen.port, timeout=BEAT)
+            with contextlib.closing(asking):
+                asking.request("PUT", "/v1/catalog/register", json.dumps(heard_of("orders-1", 0, every=BEAT)))
+                with pytest.raises(TimeoutError):
+                    asking.getresponse()
+            written(leader, "orders-1", 0)
+            leader.request("PUT", "/v1/catalog/deregister", {"Node": "consul-access", "ServiceID": "orders-1"})
+            assert entries(leader) == []
+        begun = time.monotonic()
+        with ConsulAccess(url=leader.url) as access:
+            eventually(lambda: entries(leader), within=SERVER)
+            told("back after", time.monotonic() - begun)
+            assert access.instances("orders", max_heartbeat_age=BEAT) == []
+            eventually(lambda: access.reap(older_than=BEAT), within=SERVER)
+        assert entries(leader) == []
 
 
 def test_a_heartbeat_of_a_service_that_is_gone_says_so(server):
