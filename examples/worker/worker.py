@@ -15,6 +15,7 @@ On SIGTERM and Ctrl-C it finishes the job it is at, deregisters, and ends.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -47,7 +48,7 @@ class Worker:
         """Works until it is stopped."""
         while not self.stopped.is_set():
             jobs = self._waiting()
-            for job in jobs[:1]:
+            for _, job in jobs[:1]:
                 self._do(job)
             if not jobs:
                 self.stopped.wait(0.2)
@@ -55,13 +56,18 @@ class Worker:
     def health(self) -> tuple[str, str]:
         """How it is; asked before every heartbeat, in a thread of its own."""
         jobs = self._waiting()
-        oldest = time.time() - jobs[0].stat().st_mtime if jobs else 0.0
+        oldest = time.time() - jobs[0][0] if jobs else 0.0
         if oldest > self._patience:
-            return "critical", f"stuck: {jobs[0].name} has waited for {oldest:.0f} s"
+            return "critical", f"stuck: {jobs[0][1].name} has waited for {oldest:.0f} s"
         return ("warning" if len(jobs) > self._many else "passing"), f"{len(jobs)} jobs wait"
 
-    def _waiting(self) -> list[Path]:
-        return sorted(self._folder.glob("*.job"), key=lambda job: job.stat().st_mtime)
+    def _waiting(self) -> list[tuple[float, Path]]:
+        """The jobs, and since when they wait, the oldest first; one that somebody takes away meanwhile is none."""
+        found = []
+        for job in self._folder.glob("*.job"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((job.stat().st_mtime, job))
+        return sorted(found)
 
     def _do(self, job: Path) -> None:
         try:

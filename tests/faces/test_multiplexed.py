@@ -103,7 +103,8 @@ class TestManyShareAConnection:
                         await anyio.sleep(0.01)
                     # One more is made while a slow machine has a question wait for too long.
                     assert connections <= len(registry.live) <= connections + 1
-                    assert max(connection.most for connection in registry.live) <= min(at_once, 200)
+                    # Who leads is asked beside those that wait, also on a connection that is full.
+                    assert max(connection.most for connection in registry.live) <= min(at_once, 200 + 1)
                     registry.change(*(entry(2, name) for name in names))
                     changed = [await anext(watch) for _ in names]
                     assert {snapshot.service for snapshot in changed} == set(names)

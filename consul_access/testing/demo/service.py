@@ -6,6 +6,7 @@ It takes requests, registers itself, and on SIGTERM leaves every look-up before 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import signal
 import sys
@@ -49,7 +50,8 @@ def handler(name: str, access: ConsulAccess) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # whoever asked has not waited for it
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
             """Keeps quiet: the demo tells the story."""
@@ -72,7 +74,8 @@ def main() -> None:
         try:
             check = HttpCheck(interval="1s", timeout="1s")
             with access.registered(name, host, server.server_port, check=check, drain=DRAIN):
-                ended.wait()
+                while not ended.wait(1.0):  # a signal that comes just before a wait for ever is not seen until its end
+                    pass
         finally:
             server.shutdown()
             thread.join()
