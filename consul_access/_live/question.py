@@ -16,7 +16,7 @@ from consul_access.call import Call, Reply
 from consul_access.errors import ConsulAccessError
 from consul_access.models.meta import QueryMeta, number
 from consul_access.rules.blocking import Ask, BlockingQuery, silence_allowed
-from consul_access.rules.guarding import Guard, Verdict, may_be_another
+from consul_access.rules.guarding import Guard, Verdict, may_be_another, went_back
 from consul_access.wire import WireAnswer
 
 __all__ = ["Driver", "Known", "Listener", "Question"]
@@ -168,8 +168,8 @@ class Question(Known):
         """The call for one request.
 
         Args:
-            ask: when it is answered. What has to be proven is read consistently, unless another consistency was chosen.
-            consistent: whatever was chosen.
+            ask: what to wait for. What has to be proven is read consistently, unless another consistency was chosen.
+            consistent: read consistently, whatever was chosen.
         """
         call: Call[Any] = self.reading.call
         pairs = call.query
@@ -215,7 +215,7 @@ class Question(Known):
         index, before = QueryMeta(reply.headers).index, self.reading.value(self.latest)
         # After an outage it may be another registry that answers, with whatever index.
         restarted = may_be_another(index, self.believed_index) or self.rule.is_failing or self.guard.is_holding
-        older = 0 < (index or 0) < self.believed_index and not self.reading.same(before, value)
+        older = went_back(index, self.believed_index) and not self.reading.same(before, value)
         now = time.monotonic()
         return self.guard.judge(len(before), len(value), restarted=restarted, confirmed=confirmed, now=now, older=older)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-__all__ = ["GRACE", "Guard", "Verdict", "may_be_another"]
+__all__ = ["GRACE", "Guard", "Verdict", "may_be_another", "went_back"]
 
 GRACE: Final = 120.0
 """Seconds for which a list is kept that vanished together with the index it had."""
@@ -33,6 +33,16 @@ def may_be_another(index: int | None, believed: int) -> bool:
     An answer with entries of which this is not so, and before which all was well, is believed whatever it says.
     """
     return not index or index < believed
+
+
+def went_back(index: int | None, believed: int) -> bool:
+    """Whether an answer is of an earlier time than the last one that was believed; without an index nothing tells.
+
+    Args:
+        index: the answer's index; None when it has none that can be read.
+        believed: the index of the last answer that was believed; 0 before there is one.
+    """
+    return index is not None and 0 < index < believed
 
 
 class Verdict(Enum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from consul_access.testing import FakeConsul
 from consul_access.testing.demo.service import SHOP
 from consul_access.testing.demo.story import _Story
 from tests.support.commands import PROGRAM, consul_access
+from tests.support.instance_servers import Serving
 from tests.support.waiting import eventually
 
 STORY = """\
@@ -64,16 +64,6 @@ def story(printed):
     return re.sub(r"(?<=\S)  +", "  ", told)
 
 
-class Answering(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"here")
-
-    def log_message(self, format, *args):  # noqa: A002 - its name there
-        pass
-
-
 @pytest.mark.parametrize("command", [[PROGRAM, "demo"], [sys.executable, "-m", "consul_access.testing.demo"]])
 def test_the_story_needs_no_server(command):
     environ = os.environ | {"CONSUL_HTTP_ADDR": "127.0.0.1:1", "CONSUL_HTTP_TOKEN": "of another agent"}
@@ -102,20 +92,13 @@ def test_the_story_is_the_same_at_a_real_agent(consul):
 
 def test_the_story_goes_on_when_a_busy_machine_has_let_a_check_fail():
     said = []
-    with (
-        FakeConsul().serve() as agent,
-        ConsulAccess(url=agent.url) as access,
-        http.server.HTTPServer(("127.0.0.1", 0), Answering) as server,
-    ):
-        access.register_service(SHOP, "127.0.0.1", server.server_port, id="shop", check=TtlCheck(60))
+    with FakeConsul().serve() as agent, ConsulAccess(url=agent.url) as access, Serving("here") as shop:
+        access.register_service(SHOP, *shop.address, id="shop", check=TtlCheck(60))
         later = threading.Timer(0.3, access.pass_check, ["service:shop"])
-        serving = threading.Thread(target=server.handle_request)
-        for thread in (later, serving):
-            thread.start()
+        later.start()
         _Story(access, {}, said.append)._call()
-        for thread in (later, serving):
-            thread.join()
-    assert said == [f"   http://127.0.0.1:{server.server_port}/ says: 'here'\n"]
+        later.join()
+    assert said == [f"   http://127.0.0.1:{shop.port}/ says: 'here'\n"]
 
 
 def test_the_story_says_in_one_line_that_there_is_no_agent(free_port):

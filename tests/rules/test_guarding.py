@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consul_access.rules.guarding import GRACE, Guard, Verdict, may_be_another
+from consul_access.rules.guarding import GRACE, Guard, Verdict, may_be_another, went_back
 
 lengths = st.integers(0, 10_000)
 
@@ -84,4 +84,6 @@ def test_news_after_which_nobody_is_asked_is_news_that_the_guard_would_have_beli
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
 def test_only_an_index_that_does_not_go_back_speaks_for_the_same_registry(believed, index):
     assert may_be_another(index, believed) is (index == 0 or index < believed)
+    assert went_back(index, believed) is (index != 0 and index < believed)
+    assert not went_back(None, believed)
     assert may_be_another(None, believed)
